@@ -1,0 +1,49 @@
+"""Errors and warnings that sklearn-cxr raises beside Python's own."""
+
+__all__ = [
+    "DatasetError",
+    "DatasetWarning",
+    "DownloadError",
+    "FallbackWarning",
+    "ImageFormatError",
+    "LeakageRiskWarning",
+    "PatientLeakageError",
+    "StoreWarning",
+    "UnreadableImageWarning",
+]
+
+
+class PatientLeakageError(ValueError):
+    """The same patient stands on both sides of a split."""
+
+
+class ImageFormatError(ValueError):
+    """An image file cannot be read, or its content is not what was asked for."""
+
+
+class DatasetError(ValueError):
+    """A folder, label table or list file does not fit the images beside it."""
+
+
+class DownloadError(OSError):
+    """A data set could not be downloaded, or what came is not what was published."""
+
+
+class DatasetWarning(UserWarning):
+    """A loader met rows or files that it kept apart, and says how many."""
+
+
+class UnreadableImageWarning(UserWarning):
+    """Images could not be read and their rows hold the fill value instead."""
+
+
+class FallbackWarning(UserWarning):
+    """A method did not apply to some images and a stated fallback was used for them."""
+
+
+class StoreWarning(UserWarning):
+    """A file of the decode store was damaged; it is set aside and its images decoded again."""
+
+
+class LeakageRiskWarning(UserWarning):
+    """Something is split without patients being known, so that a patient may leak."""

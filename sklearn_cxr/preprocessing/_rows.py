@@ -1,0 +1,204 @@
+"""A row-indexed view of images that lie in memory-mapped files."""
+
+import math
+import operator
+
+import numpy as np
+
+
+class ImageRows:
+    """Images by row number, wherever their pixels lie.
+
+    The rows of a cross-validation fold are a gather that one memory map cannot express; this
+    view keeps, for each row, the block and the position in it. It behaves like a read-only
+    array in what estimators ask of one: `shape`, `dtype`, ``len``, ``np.asarray``, indexing.
+    Indexing rows by a slice, a mask or a list gives another view and copies nothing; anything
+    that reaches into the images gives an ndarray.
+
+    Pickling stores the names of the mapped files, not their pixels.
+
+    Parameters
+    ----------
+    blocks : list of ndarray of shape (m, h, w[, c])
+        Where the pixels lie: memory maps, or small arrays.
+
+    block_index : array-like of shape (n,), int
+        Block of each row.
+
+    row_index : array-like of shape (n,), int
+        Position of each row in its block.
+
+    flat : bool, default=False
+        Whether a row is flat: the view is 2-D then.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(n, h, w[, c])`` or ``(n, h*w[*c])``.
+
+    dtype : dtype
+        Of the pixels.
+
+    ndim : int
+        Number of dimensions.
+
+    size : int
+        Number of pixels in all.
+
+    nbytes : int
+        Bytes that ``np.asarray`` would take.
+    """
+
+    def __init__(self, blocks, block_index, row_index, *, flat=False):
+        self._blocks = list(blocks)
+        self._block = np.asarray(block_index, dtype=np.intp)
+        self._row = np.asarray(row_index, dtype=np.intp)
+        self._flat = flat
+
+    @property
+    def shape(self):
+        """Shape of the array that this stands for."""
+        image = self._blocks[0].shape[1:]
+        return (len(self._row), math.prod(image)) if self._flat else (len(self._row), *image)
+
+    @property
+    def dtype(self):
+        """Data type of the pixels."""
+        return self._blocks[0].dtype
+
+    @property
+    def ndim(self):
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self):
+        """Number of pixels in all."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self):
+        """Bytes that the whole would take in memory."""
+        return self.size * self.dtype.itemsize
+
+    def __len__(self):
+        return len(self._row)
+
+    def __repr__(self):
+        return f"ImageRows(shape={self.shape}, dtype={self.dtype}, blocks={len(self._blocks)})"
+
+    def __array__(self, dtype=None, copy=None):
+        whole = self._as_slice()
+        if whole is not None and not copy:
+            out = whole.reshape(self.shape)
+        elif copy is False:
+            raise ValueError(
+                "These rows lie apart: an array of them cannot be had without a copy."
+            )
+        else:
+            out = self._gather()
+        return out if dtype is None else out.astype(dtype, copy=False)
+
+    def _as_slice(self):
+        """Return the rows as a plain slice of one block, or None where they are not one."""
+        n = len(self._row)
+        if n == 0 or (self._block != self._block[0]).any() or (np.diff(self._row) != 1).any():
+            return None
+        # np.asarray drops the memmap class, not the mapping.
+        return np.asarray(self._blocks[self._block[0]])[self._row[0] : self._row[0] + n]
+
+    def _gather(self):
+        out = np.empty((len(self._row), *self._blocks[0].shape[1:]), dtype=self.dtype)
+        for number in np.unique(self._block):
+            here = np.flatnonzero(self._block == number)
+            # Row by row: fancy indexing of the map would make a second copy of them all.
+            for position in here:
+                out[position] = self._blocks[number][self._row[position]]
+        return out.reshape(self.shape)
+
+    def __getitem__(self, key):
+        inside = ()
+        if isinstance(key, tuple):
+            rows, *inside = key if key else (slice(None),)
+            inside = tuple(inside)
+            if rows is Ellipsis:
+                rows, inside = slice(None), (Ellipsis, *inside)
+        else:
+            rows = key
+        if rows is Ellipsis:
+            rows = slice(None)
+        if not isinstance(rows, slice | list) and np.ndim(rows) == 0:
+            position = operator.index(rows)
+            image = np.asarray(self._blocks[self._block[position]][self._row[position]])
+            image = image.reshape(self.shape[1:])
+            return image[inside] if inside else image
+        rows = rows if isinstance(rows, slice) else self._row_selector(rows)
+        view = ImageRows(self._blocks, self._block[rows], self._row[rows], flat=self._flat)
+        if all(part is Ellipsis or part == slice(None) for part in inside):
+            return view
+        return np.asarray(view)[(slice(None), *inside)]
+
+    @staticmethod
+    def _row_selector(rows):
+        rows = np.asarray(rows)
+        if rows.ndim != 1:
+            raise IndexError(f"Rows are selected by a 1-D index, got one of shape {rows.shape}.")
+        return rows if rows.dtype == bool else rows.astype(np.intp)
+
+    def reshape(self, *shape):
+        """Give the view another form, shaped or flat; anything else becomes an ndarray.
+
+        Parameters
+        ----------
+        *shape : int or tuple of int
+            The new shape; one side may be -1.
+
+        Returns
+        -------
+        ImageRows or ndarray
+            A view where only the form of the rows changes.
+        """
+        if len(shape) == 1 and isinstance(shape[0], tuple | list):
+            shape = tuple(shape[0])
+        image = self._blocks[0].shape[1:]
+        n = len(self)
+        if shape in ((n, -1), (n, math.prod(image)), (-1, math.prod(image))):
+            return ImageRows(self._blocks, self._block, self._row, flat=True)
+        if shape in ((n, *image), (-1, *image)):
+            return ImageRows(self._blocks, self._block, self._row)
+        return np.asarray(self).reshape(shape)
+
+    def __getstate__(self):
+        return {
+            "blocks": [_block_state(block) for block in self._blocks],
+            "block": self._block,
+            "row": self._row,
+            "flat": self._flat,
+        }
+
+    def __setstate__(self, state):
+        blocks = [_block_from_state(block) for block in state["blocks"]]
+        self.__init__(blocks, state["block"], state["row"], flat=state["flat"])
+
+
+def _block_state(block):
+    if not isinstance(block, np.memmap):
+        return block
+    return {
+        "filename": block.filename,
+        "offset": block.offset,
+        "shape": block.shape,
+        "dtype": block.dtype,
+    }
+
+
+def _block_from_state(state):
+    if isinstance(state, np.ndarray):
+        return state
+    try:
+        return np.memmap(mode="r", **state)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"The decode store's file {state['filename']} is gone or has changed ({error}). Read "
+            "the images again with ImageReader.transform."
+        ) from error

@@ -1,0 +1,1 @@
+"""Helpers shared by the rooms; nothing here is public."""

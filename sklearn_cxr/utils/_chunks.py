@@ -1,0 +1,156 @@
+"""Batches read piece by piece, because the whole may not fit into memory."""
+
+import math
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+from sklearn_cxr.utils._images import (
+    check_image_shape,
+    check_kind,
+    is_shaped,
+    resolve_image_shape,
+    validate_images,
+)
+
+CHUNK_VALUES = 2**20  # 8 MiB in float64: large enough to amortise, small for the cache
+
+
+def is_row_view(X):
+    """Tell whether X only hands out rows, like ImageReader's view or an HDF5 or zarr array."""
+    if isinstance(X, np.ndarray):
+        return False
+    needed = ("shape", "dtype", "__len__", "__getitem__", "__array__")
+    return (
+        all(hasattr(X, name) for name in needed)
+        and isinstance(X.dtype, np.dtype)
+        and X.dtype.kind in "biuf"
+        and len(X.shape) >= 2
+    )
+
+
+def chunk_slices(n_samples, n_features, batch_size=None):
+    """Slices that cut a batch into chunks.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of rows.
+
+    n_features : int
+        Number of values in a row.
+
+    batch_size : int or None, default=None
+        Rows in a chunk. None means as many as hold about a million values.
+
+    Returns
+    -------
+    list of slice
+        The slices, in order.
+    """
+    step = batch_size or max(1, CHUNK_VALUES // max(1, n_features))
+    return [slice(start, min(start + step, n_samples)) for start in range(0, n_samples, step)]
+
+
+class _Extent:
+    # Dtype and range of a batch, in the words that input_kind and check_kind ask an array in.
+    def __init__(self, dtype):
+        self.dtype, self.size = dtype, 0
+        self._low, self._high = math.inf, -math.inf
+
+    def add(self, chunk):
+        self.size += chunk.size
+        self._low = min(self._low, chunk.min())
+        self._high = max(self._high, chunk.max())
+
+    def min(self):
+        return self._low
+
+    def max(self):
+        return self._high
+
+
+class ImageChunks:
+    """A batch of images as flat chunks in order, validated like `validate_images` does.
+
+    An ndarray, list or DataFrame is validated at once and its chunks are views. A row-indexed
+    view is never held whole: its values are validated during the first iteration, and its kind
+    of grey level is known, and held to that of ``fit``, only when that iteration has ended.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets ``n_features_in_``, ``image_shape_`` and ``input_kind_`` when `reset`.
+
+    X : array-like or row-indexed view of shape (n, h, w), (n, h, w, c) or (n, n_features)
+        The batch.
+
+    reset : bool
+        True in ``fit``.
+
+    image_shape : tuple of int or None, default=None
+        The estimator's parameter of that name.
+
+    batch_size : int or None, default=None
+        Rows in a chunk. None means as many as hold about a million values.
+
+    Attributes
+    ----------
+    shaped : bool
+        Whether `X` came shaped.
+
+    slices : list of slice
+        The rows of each chunk, in the order of iteration.
+
+    n_features : int
+        Number of values in a row.
+
+    dtype : dtype
+        That of the chunks.
+    """
+
+    def __init__(self, estimator, X, *, reset, image_shape=None, batch_size=None):
+        self._pending = is_row_view(X)
+        if self._pending:
+            self.shaped = _validate_view(estimator, X, reset=reset, image_shape=image_shape)
+            self.n_features = math.prod(X.shape[1:])
+        else:
+            X, self.shaped = validate_images(estimator, X, reset=reset, image_shape=image_shape)
+            self.n_features = X.shape[1]
+        self._X, self._estimator, self._reset = X, estimator, reset
+        self.dtype = X.dtype
+        self.slices = chunk_slices(len(X), self.n_features, batch_size)
+
+    def __len__(self):
+        return len(self._X)
+
+    def __iter__(self):
+        return (chunk for _, chunk in self.items())
+
+    def items(self):
+        """Yield each chunk with the slice of its rows."""
+        extent = _Extent(self.dtype)
+        for rows in self.slices:
+            chunk = np.asarray(self._X[rows]).reshape(-1, self.n_features)
+            if self._pending:
+                chunk = check_array(chunk, input_name="X", estimator=self._estimator)
+                extent.add(chunk)
+            yield rows, chunk
+        if self._pending:
+            check_kind(self._estimator, extent, reset=self._reset)
+            self._pending = False
+
+
+def _validate_view(estimator, X, *, reset, image_shape):
+    # Everything that shape and dtype tell; one row stands for the rest in scikit-learn's checks.
+    shaped = is_shaped(X)
+    if shaped:
+        check_image_shape(estimator, tuple(X.shape), reset=reset, image_shape=image_shape)
+    first = np.asarray(X[:1]).reshape(-1, math.prod(X.shape[1:]))
+    validate_data(estimator, first, reset=reset)
+    if reset and not shaped:
+        estimator.image_shape_ = resolve_image_shape(first.shape[1], image_shape)
+    if not reset and X.dtype in (np.uint8, np.uint16):
+        check_kind(estimator, first, reset=False)
+    return shaped

@@ -1,0 +1,22 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+def _find_data():
+    given = os.environ.get("SKLEARN_CXR_DATA")
+    if given:
+        return Path(given)
+    return Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def data_root():
+    """Folder with the real images (``chest_xray`` and ``nih``), or a skip that says why."""
+    root = _find_data()
+    if not (root / "chest_xray").is_dir() or not (root / "nih").is_dir():
+        pytest.skip(
+            f"no chest_xray and nih folders in {root}; set SKLEARN_CXR_DATA to run on real images"
+        )
+    return root

@@ -1,0 +1,233 @@
+"""The decode store: decoded once, shared, and never believed when it should not be."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sklearn_cxr.exceptions import ImageFormatError, StoreWarning, UnreadableImageWarning
+from sklearn_cxr.preprocessing import ImageReader, ImageRows, _reader, _store
+
+
+@pytest.fixture
+def films(tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        pixels = rng.integers(0, 255, (12, 10), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return sorted(map(str, folder.glob("*.png")))
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Names of the files that are decoded from now on."""
+    names = []
+    original = _reader.decode
+
+    def recording(path, content, options):
+        names.append(os.path.basename(path))
+        return original(path, content, options)
+
+    monkeypatch.setattr(_reader, "decode", recording)
+    return names
+
+
+def reader(tmp_path, **kwargs):
+    return ImageReader(size=6, cache_dir=tmp_path / "store", **kwargs)
+
+
+def segments(tmp_path):
+    return sorted((tmp_path / "store").glob("*/*.seg"))
+
+
+def test_rows_equal_a_plain_read(films, tmp_path):
+    rows = reader(tmp_path).fit_transform(films)
+    assert isinstance(rows, ImageRows)
+    np.testing.assert_array_equal(np.asarray(rows), ImageReader(size=6).fit_transform(films))
+
+
+def test_each_file_is_decoded_once(films, tmp_path, decoded):
+    expected = ImageReader(size=6).fit_transform(films)
+    decoded.clear()
+    first = reader(tmp_path).fit_transform(films[:6] + films[:3])
+    assert sorted(decoded) == [f"{i}.png" for i in range(6)]
+    second = reader(tmp_path).fit_transform(films[::-1])
+    assert sorted(decoded) == [f"{i}.png" for i in range(10)]
+    np.testing.assert_array_equal(np.asarray(first), expected[[0, 1, 2, 3, 4, 5, 0, 1, 2]])
+    np.testing.assert_array_equal(np.asarray(second), expected[::-1])
+
+
+def test_equal_content_takes_one_row(films, tmp_path):
+    copies = []
+    for i in range(5):
+        copies.append(str(tmp_path / f"copy{i}.png"))
+        with open(films[0], "rb") as source, open(copies[-1], "wb") as target:
+            target.write(source.read())
+    rows = reader(tmp_path).fit_transform(copies)
+    assert len(rows) == 5
+    (segment,) = segments(tmp_path)
+    assert _store._open_segment(segment, reader(tmp_path)._options())[0].shape[0] == 1
+
+
+def test_a_changed_file_is_decoded_again(films, tmp_path):
+    reader(tmp_path).fit_transform(films)
+    Image.new("L", (12, 12), 77).save(films[3])
+    os.utime(films[3], ns=(1, 1))
+    assert (np.asarray(reader(tmp_path).fit_transform(films))[3] == 77).all()
+
+
+def test_other_options_do_not_meet(films, tmp_path):
+    grey = reader(tmp_path).fit_transform(films)
+    deep = reader(tmp_path, dtype="uint16").fit_transform(films)
+    assert (grey.dtype, deep.dtype) == (np.uint8, np.uint16)
+    assert len(list((tmp_path / "store").iterdir())) == 2
+
+
+def test_large_reads_make_several_segments(films, tmp_path, monkeypatch):
+    monkeypatch.setattr(_store, "_SEGMENT_BYTES", 6 * 6 * 2 * 4)
+    rows = reader(tmp_path).fit_transform(films)
+    assert len(segments(tmp_path)) == 3
+    np.testing.assert_array_equal(np.asarray(rows), ImageReader(size=6).fit_transform(films))
+
+
+def test_unreadable_files_are_not_stored(films, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    with pytest.warns(UnreadableImageWarning, match="1 of 3"):
+        rows = reader(tmp_path, on_error="report", fill_value=9).fit_transform(
+            [films[0], broken, films[1]]
+        )
+    assert (np.asarray(rows)[1] == 9).all()
+    with pytest.raises(ImageFormatError, match=r"broken\.png"):
+        reader(tmp_path).fit_transform([films[0], broken])
+    Image.new("L", (4, 4), 50).save(broken)
+    assert (np.asarray(reader(tmp_path).fit_transform([broken])) == 50).all()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "other store's", "tail"])
+def test_damaged_segments_are_set_aside_and_rebuilt(films, tmp_path, damage, decoded):
+    expected = np.asarray(reader(tmp_path).fit_transform(films)).copy()
+    (segment,) = segments(tmp_path)
+    whole = segment.read_bytes()
+    if damage == "truncated":
+        segment.write_bytes(whole[: len(whole) // 2])
+    elif damage == "foreign":
+        np.save(segment.with_suffix(".npy"), np.zeros((10, 6, 6), dtype=np.uint8))
+        os.replace(segment.with_suffix(".npy"), segment)
+    elif damage == "tail":
+        segment.write_bytes(whole + b"more")
+    else:
+        ImageReader(size=7, cache_dir=tmp_path / "other").fit(films)
+        (foreign,) = (tmp_path / "other").glob("*/*.seg")
+        os.replace(foreign, segment)
+    decoded.clear()
+    with pytest.warns(StoreWarning, match="damaged"):
+        rows = reader(tmp_path).fit_transform(films)
+    assert len(decoded) == 10
+    np.testing.assert_array_equal(np.asarray(rows), expected)
+    decoded.clear()
+    np.testing.assert_array_equal(np.asarray(reader(tmp_path).fit_transform(films)), expected)
+    assert decoded == []
+
+
+def test_half_written_files_are_not_believed_and_swept(films, tmp_path):
+    reader(tmp_path).fit_transform(films[:5])
+    folder = segments(tmp_path)[0].parent
+    (folder / "dead.tmp").write_bytes(b"x" * 100)
+    rows = reader(tmp_path).fit_transform(films)
+    np.testing.assert_array_equal(np.asarray(rows), ImageReader(size=6).fit_transform(films))
+    assert not list(folder.glob("*.tmp"))
+
+
+def _fill(store, films, order, barrier):
+    barrier.wait()
+    ImageReader(size=6, cache_dir=store).fit([films[i] for i in order])
+
+
+def test_two_processes_at_once_lose_nothing_and_decode_nothing_twice(films, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    orders = [list(range(8)), list(range(9, 1, -1))]
+    workers = [
+        context.Process(target=_fill, args=(tmp_path / "store", films, order, barrier))
+        for order in orders
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    options = reader(tmp_path)._options()
+    stored = sum(_store._open_segment(path, options)[0].shape[0] for path in segments(tmp_path))
+    assert stored == 10
+    rows = reader(tmp_path).fit_transform(films)
+    np.testing.assert_array_equal(np.asarray(rows), ImageReader(size=6).fit_transform(films))
+
+
+def test_a_killed_process_leaves_its_finished_segments_and_no_lock(films, tmp_path):
+    program = (
+        "import sys, time\n"
+        "from sklearn_cxr.preprocessing import ImageReader, _reader, _store\n"
+        "_store._SEGMENT_BYTES = 6 * 6 * 2 * 2\n"
+        "_reader._FILES_PER_TASK = 1\n"
+        "plain = _reader.decode\n"
+        "def slow(path, content, options):\n"
+        "    if path.endswith('7.png'):\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(60)\n"
+        "    return plain(path, content, options)\n"
+        "_reader.decode = slow\n"
+        "ImageReader(size=6, cache_dir=sys.argv[1]).fit(sys.argv[2:])\n"
+    )
+    victim = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "store"), *films],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert victim.stdout.readline() == "ready\n"
+    victim.send_signal(signal.SIGKILL)
+    victim.wait(30)
+    victim.stdout.close()
+    assert segments(tmp_path)
+    start = time.monotonic()
+    rows = reader(tmp_path).fit_transform(films)
+    assert time.monotonic() - start < 20
+    np.testing.assert_array_equal(np.asarray(rows), ImageReader(size=6).fit_transform(films))
+
+
+def test_a_full_disk_names_the_folder(films, tmp_path):
+    # A limit on the size of files stands in for the disk's end: the same write fails.
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    program = (
+        "import sys; from sklearn_cxr.preprocessing import ImageReader\n"
+        "ImageReader(size=64, cache_dir=sys.argv[1]).fit(sys.argv[2:])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", program, str(tmp_path / "store"), *films],
+        preexec_fn=limited,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "OSError" in done.stderr
+    assert str(tmp_path / "store") in done.stderr
+    assert "full" in done.stderr
+    assert not segments(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(films, tmp_path):
+    (tmp_path / "store").write_text("in the way")
+    with pytest.raises(OSError, match=r"decode store .*store"):
+        reader(tmp_path).fit_transform(films)
