@@ -3,9 +3,9 @@
 import importlib
 
 from sklearn.base import BaseEstimator
-from sklearn.linear_model import LogisticRegression
 
 import sklearn_cxr
+from sklearn_cxr.linear_model import PixelLogisticRegression
 
 # scikit-learn's checks use values such as 3 * normal; what depends on the absolute grey level
 # needs to be told their range.
@@ -20,7 +20,7 @@ TINY = {
     # The checks' images are rows of a few pixels: 224 of them would only cost time.
     "Resize": {"size": (1, 5)},
     # A meta-estimator has no default for what it wraps.
-    "ResampledClassifier": {"estimator": LogisticRegression()},
+    "ResampledClassifier": {"estimator": PixelLogisticRegression()},
 }
 
 PATH_ESTIMATORS = ("ImageReader",)

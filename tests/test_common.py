@@ -75,6 +75,8 @@ def test_check_estimator_passes_whole(estimator):
     assert sum(r["status"] == "passed" for r in results) >= FEWEST_PASSED
 
 
+# These checks mix frames and arrays between fit and transform on purpose.
+@pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names:UserWarning")
 @pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.FallbackWarning")
 @pytest.mark.parametrize("check", EXTRA_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
@@ -190,6 +192,7 @@ class TestContracts:
         assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.FallbackWarning")
 def test_dumps_load_in_a_fresh_process_started_elsewhere(tmp_path):
     """All estimators at once: starting an interpreter is what takes the time."""
     fitted, expected = {}, {}

@@ -1,6 +1,6 @@
 """Principal components of pixels, and the images behind them."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 from scipy.linalg import eigh
@@ -13,6 +13,7 @@ from sklearn_cxr.utils._images import validate_images
 from sklearn_cxr.utils._sklearn import (
     CallbackSupportMixin,
     Interval,
+    RealNotInt,
     _fit_context,
     fit_task,
     with_callbacks,
@@ -103,7 +104,7 @@ class PixelPCA(
     _parameter_constraints: dict = {
         "n_components": [
             Interval(Integral, 1, None, closed="left"),
-            Interval(Real, 0, 1, closed="neither"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
             None,
         ],
         "image_shape": ["array-like", None],

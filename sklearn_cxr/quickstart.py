@@ -1,0 +1,262 @@
+"""The main job from end to end: ``python -m sklearn_cxr.quickstart [--data FOLDER]``.
+
+Films are read from files, split by patient, classified by a pipeline that a small grid search
+tunes under patient-grouped folds, judged on patients it has never seen, saved, and loaded by
+another process. Without ``--data`` the films are phantoms that are made on the spot.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+from PIL import Image
+from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import Pipeline
+from tqdm.auto import tqdm
+
+from sklearn_cxr.datasets import load_kermany, make_chest_xrays
+from sklearn_cxr.linear_model import PixelLogisticRegression
+from sklearn_cxr.model_selection import check_patient_leakage, patient_train_test_split
+from sklearn_cxr.preprocessing import HistogramEqualizer, ImageReader
+
+THRESHOLD = 0.5
+GRID = {
+    "equalize": ["passthrough", HistogramEqualizer()],
+    "classify__C": [1e-4, 1e-3, 1e-2],
+}
+
+# What another application does with the saved file: it needs nothing but the file.
+APPLICATION = """
+import sys
+import joblib
+model = joblib.load(sys.argv[1])
+probability = model.predict_proba([sys.argv[2]])[0, 1]
+print(f"P(pneumonia) = {probability:.3f}")
+"""
+
+
+def write_phantoms(folder, *, n_samples=400, random_state=0):
+    """Write phantom films as PNG files, as if somebody had exported them from an archive.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go; made where it does not exist.
+
+    n_samples : int, default=400
+        Number of films.
+
+    random_state : int, default=0
+        Seed of the phantoms.
+
+    Returns
+    -------
+    paths, y, groups : ndarray of shape (n_samples,)
+        File names, 1 for pneumonia and 0 for normal, and patients.
+    """
+    phantoms = make_chest_xrays(n_samples, random_state=random_state)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for i, film in enumerate(tqdm(phantoms.images, desc="Writing phantom films", unit="img")):
+        paths.append(str(folder / f"film{i:04d}.png"))
+        Image.fromarray(film).save(paths[-1])
+    normal = list(phantoms.target_names).index("normal")
+    y = (np.asarray(phantoms.target) != normal).astype(int)
+    return np.array(paths, dtype=object), y, np.asarray(phantoms.groups)
+
+
+def make_search(*, cache_dir, n_jobs):
+    """Grid search over a pipeline from paths to classes, by patient.
+
+    Parameters
+    ----------
+    cache_dir : path-like
+        Folder of the decode store that folds and processes share.
+
+    n_jobs : int
+        Number of processes.
+
+    Returns
+    -------
+    GridSearchCV
+        Not fitted.
+    """
+    pipeline = Pipeline(
+        [
+            ("read", ImageReader(size=32, cache_dir=cache_dir)),
+            ("equalize", HistogramEqualizer()),
+            ("classify", PixelLogisticRegression()),
+        ]
+    )
+    cv = StratifiedGroupKFold(n_splits=3)
+    return GridSearchCV(pipeline, GRID, cv=cv, scoring="roc_auc", n_jobs=n_jobs, verbose=2)
+
+
+def judge(model, paths, y, groups):
+    """Figures of a fitted model on one set of films.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted classifier of paths.
+
+    paths, y, groups : ndarray of shape (n,)
+        Films, 0/1 labels and patients.
+
+    Returns
+    -------
+    dict
+        Counts, AUC, and accuracy, sensitivity and specificity at a threshold of 0.5.
+    """
+    probability = model.predict_proba(paths)[:, 1]
+    predicted = probability >= THRESHOLD
+    return {
+        "images": len(y),
+        "patients": len(np.unique(groups)),
+        "pneumonia": f"{np.mean(y):.0%}",
+        "AUC": roc_auc_score(y, probability),
+        "accuracy": accuracy_score(y, predicted),
+        "sensitivity": recall_score(y, predicted),
+        "specificity": recall_score(y, predicted, pos_label=0),
+    }
+
+
+def plot_roc(model, sets, file):
+    """Draw the ROC curves of a model on several sets of films.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted classifier of paths.
+
+    sets : dict of str to tuple
+        Name to ``(paths, y, groups)``.
+
+    file : Path
+        Where the picture goes.
+    """
+    from matplotlib.figure import Figure
+    from sklearn.metrics import RocCurveDisplay
+
+    figure = Figure(figsize=(5.5, 5), layout="constrained")
+    ax = figure.add_subplot()
+    for number, (name, (paths, y, _)) in enumerate(sets.items()):
+        probability = model.predict_proba(paths)[:, 1]
+        last = number == len(sets) - 1
+        RocCurveDisplay.from_predictions(y, probability, name=name, ax=ax, plot_chance_level=last)
+    ax.set(xlabel="1 - specificity", ylabel="Sensitivity", title="Pneumonia, patients never seen")
+    figure.savefig(file, dpi=110)
+
+
+def classify_elsewhere(model_file, film):
+    """Load the saved model in a new process, in another folder, and classify one file.
+
+    Parameters
+    ----------
+    model_file, film : path-like
+        The saved model and an image file.
+
+    Returns
+    -------
+    str
+        What that process printed.
+    """
+    with tempfile.TemporaryDirectory() as elsewhere:
+        command = [sys.executable, "-c", APPLICATION]
+        command += [str(Path(model_file).resolve()), str(Path(film).resolve())]
+        done = subprocess.run(command, cwd=elsewhere, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def run(*, data=None, output="quickstart_output", n_jobs=2):
+    """Do the main job.
+
+    Parameters
+    ----------
+    data : path-like or None, default=None
+        Folder in the layout of Kermany et al. (``train/NORMAL``, ``train/PNEUMONIA`` and the
+        same below ``test``); None makes phantoms.
+
+    output : path-like, default="quickstart_output"
+        Folder of the results, made where it does not exist.
+
+    n_jobs : int, default=2
+        Number of processes of the grid search.
+
+    Returns
+    -------
+    DataFrame
+        The table that is printed, one row for each set of patients.
+    """
+    start = time.perf_counter()
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    extra = {}
+    if data is None:
+        paths, y, groups = write_phantoms(output / "phantoms")
+    else:
+        train = load_kermany(data, subset="train")
+        test = load_kermany(data, subset="test")
+        paths, y, groups = train.images, train.target, train.groups
+        extra = {"official test split": (test.images, test.target, test.groups)}
+    print(f"{len(paths)} films of {len(np.unique(groups))} patients")
+
+    parts = patient_train_test_split(
+        paths, y, groups, groups=groups, stratify=y, test_size=0.2, random_state=0
+    )
+    paths_train, paths_test, y_train, y_test, groups_train, groups_test = parts
+    sets = {"held-out patients": (paths_test, y_test, groups_test), **extra}
+
+    # Decoding first, on all processors: the folds then read from the store.
+    reader = ImageReader(size=32, cache_dir=output / "store", n_jobs=n_jobs, verbose=1)
+    reader.fit(np.concatenate([paths_train, *(part[0] for part in sets.values())]))
+    search = make_search(cache_dir=output / "store", n_jobs=n_jobs)
+    check_patient_leakage(groups_train, search.cv.split(paths_train, y_train, groups_train))
+    search.fit(paths_train, y_train, groups=groups_train)
+    # An application has a few files at a time and no need of the store.
+    model = search.best_estimator_.set_params(read__cache_dir=None)
+
+    table = pd.DataFrame({name: judge(model, *part) for name, part in sets.items()}).T
+    print(f"\nBest of the grid: {search.best_params_}")
+    print(f"AUC in patient-grouped cross-validation: {search.best_score_:.3f}\n")
+    print(table.to_string(float_format="{:.3f}".format))
+    print(f"(accuracy, sensitivity and specificity at a threshold of {THRESHOLD})\n")
+
+    plot_roc(model, sets, output / "roc.png")
+    joblib.dump(model, output / "model.joblib")
+    film = paths_test[int(np.argmax(y_test))]
+    print(f"ROC curves: {output / 'roc.png'}")
+    print(f"Model:      {output / 'model.joblib'}")
+    print(f"Another process loads it and classifies {Path(film).name}:")
+    print(f"            {classify_elsewhere(output / 'model.joblib', film)}")
+    print(f"\nDone in {time.perf_counter() - start:.0f} s.")
+    return table
+
+
+def main(arguments=None):
+    """Run from the command line.
+
+    Parameters
+    ----------
+    arguments : list of str or None, default=None
+        Command line; None takes that of the process.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m sklearn_cxr.quickstart", description=__doc__.partition("\n\n")[2]
+    )
+    parser.add_argument("--data", help="folder with train/ and test/ as in Kermany et al.")
+    parser.add_argument("--output", default="quickstart_output", help="folder of the results")
+    parser.add_argument("--n-jobs", type=int, default=2, help="processes of the grid search")
+    options = parser.parse_args(arguments)
+    run(data=options.data, output=options.output, n_jobs=options.n_jobs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from sklearn_cxr.datasets import load_image_folder
+from sklearn_cxr.exceptions import DatasetError, DatasetWarning, LeakageRiskWarning
+
+PATTERN = r"^(\d+)_"
+
+
+def _image(path, level=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    level = sum(map(ord, str(path))) % 256 if level is None else level
+    Image.new("L", (7, 5), level).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Folder with two classes and three patients."""
+    root = tmp_path / "films"
+    for name in ("well/012_a.png", "sick/007_b.JPG", "sick/deep/007_a.png", "sick/100_a.tif"):
+        _image(root / name)
+    return root
+
+
+def _relative(data, root):
+    return [os.path.relpath(path, root).replace(os.sep, "/") for path in data.images]
+
+
+def test_classes_from_folders(root):
+    (root / "README.txt").write_text("no class folder, so no label is lost")
+    (root / ".DS_Store").write_bytes(b"x")
+    data = load_image_folder(root, group_pattern=PATTERN)
+    assert _relative(data, root) == [
+        "sick/007_b.JPG",
+        "sick/100_a.tif",
+        "sick/deep/007_a.png",
+        "well/012_a.png",
+    ]
+    assert data.target.tolist() == [0, 0, 0, 1] and data.target.dtype == np.int64
+    assert data.target_names == ["sick", "well"]
+    assert data.groups.tolist() == ["007", "100", "007", "012"]
+    assert list(data.frame) == ["path", "target", "patient", "split", "age", "sex", "view"]
+    X, y = load_image_folder(root, group_pattern=PATTERN, return_X_y=True, as_frame=True)
+    assert list(X) == ["path", "age", "sex", "view"]
+    assert X["path"].tolist() == data.images.tolist() and y.tolist() == [0, 0, 0, 1]
+
+
+def test_without_patients_each_image_is_a_group(root):
+    source = (root / "well" / "012_a.png").read_bytes()
+    (root / "well" / "copy.png").write_bytes(source)
+    with pytest.warns(LeakageRiskWarning, match="patients are not known") as caught:
+        data = load_image_folder(root)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert len(data.images) == 5 and len(set(data.groups)) == 4
+    assert data.groups[3] == data.groups[4]
+
+
+@pytest.mark.parametrize("kind", ["loose", "empty"])
+def test_misfits_in_folders(root, kind):
+    if kind == "loose":
+        _image(root / "stray.png")
+        text = r"1 images outside the class folders \(.*stray.png\)"
+    else:
+        (root / "unsure").mkdir()
+        text = r"1 class folders without an image \(unsure\)"
+    with pytest.raises(DatasetError, match=text):
+        load_image_folder(root, group_pattern=PATTERN)
+    with pytest.warns(DatasetWarning, match=text) as caught:
+        data = load_image_folder(root, group_pattern=PATTERN, missing="warn")
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert len(data.images) == 4 and data.target_names == ["sick", "well"]
+
+
+def test_files_that_are_no_images_are_counted(root):
+    (root / "well" / "013_a.webp").write_bytes(b"x")
+    with pytest.warns(DatasetWarning, match=r"left out 1 files .*013_a.webp"):
+        assert len(load_image_folder(root, group_pattern=PATTERN).images) == 4
+    (root / "well" / "notes.txt").write_text("x")
+    with pytest.warns(DatasetWarning, match=r"left out 2 files .*100_a.tif.*notes.txt"):
+        data = load_image_folder(root, group_pattern=PATTERN, extensions=(".png", ".webp", ".jpg"))
+    assert _relative(data, root)[-1] == "well/013_a.webp" and len(data.images) == 4
+
+
+def test_folders_that_are_no_classes(tmp_path):
+    with pytest.raises(DatasetError, match="does not exist"):
+        load_image_folder(tmp_path / "nowhere")
+    with pytest.raises(DatasetError, match="holds no folders"):
+        load_image_folder(tmp_path)
+    _image(tmp_path / "train" / "sick" / "1.png")
+    _image(tmp_path / "test" / "sick" / "1.png")
+    with pytest.raises(DatasetError, match="test, train, which are splits and not classes"):
+        load_image_folder(tmp_path)
+
+
+def test_group_pattern_must_fit(root):
+    with pytest.raises(DatasetError, match=r"no patient in the names of 1 images .*100_a.tif"):
+        load_image_folder(root, group_pattern=r"^(0\d+)_")
+    with pytest.raises(ValueError, match="has no group"):
+        load_image_folder(root, group_pattern=r"^\d+_")
+    with pytest.raises(ValueError, match="needs a label table"):
+        load_image_folder(root, group_column="patient")
+    with pytest.raises(ValueError, match="pass one of them"):
+        load_image_folder(root, labels="x.csv", group_column="patient", group_pattern=PATTERN)
+
+
+CSV = """\
+file,finding,pid,age,sex,view,hospital,note
+sick/007_b.JPG,None,007,61,F,PA,002,
+well/012_a.png,TB,012,,,AP,003,seen
+007_a.png,None,007,62.5,F,,002,
+100_a.tif,TB,100,4,M,PA,002,NA
+"""
+NAMES = {"path_column": "file", "target_column": "finding", "group_column": "pid"}
+
+
+@pytest.fixture
+def table(tmp_path, root):
+    path = tmp_path / "labels.csv"
+    path.write_text(CSV, encoding="utf-8-sig")
+    return path
+
+
+def test_labels_from_csv(root, table):
+    data = load_image_folder(root, labels=table, **NAMES)
+    assert _relative(data, root) == [
+        "sick/007_b.JPG",
+        "sick/100_a.tif",
+        "sick/deep/007_a.png",
+        "well/012_a.png",
+    ]
+    # "None" and "NA" are text, and numbers in text keep their zeros.
+    assert data.target_names == ["None", "TB"]
+    assert data.target.tolist() == [0, 1, 0, 1]
+    assert data.groups.tolist() == ["007", "100", "007", "012"]
+    frame = data.frame
+    np.testing.assert_array_equal(frame["age"], [61, 4, 62.5, np.nan])
+    assert frame["sex"].tolist()[:3] == ["F", "M", "F"] and frame["sex"].isna().tolist()[3]
+    assert frame["view"].isna().tolist() == [False, False, True, False]
+    assert frame["hospital"].tolist() == ["002", "002", "002", "003"]
+    assert frame["note"].tolist() == ["", "NA", "", "seen"]
+    again = load_image_folder(root, labels=str(table), **NAMES)
+    pd.testing.assert_frame_equal(again.frame, frame)
+
+
+def test_labels_from_a_frame(root):
+    table = pd.DataFrame(
+        {
+            "path": [
+                str(root / "sick" / "100_a.tif"),
+                "sick\\007_b.JPG",
+                "012_a.png",
+                "007_a.png",
+            ],
+            "target": [10, 2, 2, 10],
+            "pid": [3.0, 4.0, 4.0, 5.0],
+            "patient": ["a", "b", "c", "d"],
+        }
+    )
+    data = load_image_folder(root, labels=table, group_column="pid")
+    # Sorted by path: 007_b, 100_a, 007_a, 012_a; the classes are sorted as numbers.
+    assert data.target_names == ["2", "10"]
+    assert data.target.tolist() == [0, 1, 1, 0]
+    assert data.groups.tolist() == ["4", "3", "5", "4"]
+    assert data.frame["patient_given"].tolist() == ["b", "a", "d", "c"]
+
+
+def test_group_pattern_with_a_table(root, table):
+    names = {key: value for key, value in NAMES.items() if key != "group_column"}
+    data = load_image_folder(root, labels=table, group_pattern=PATTERN, **names)
+    assert data.groups.tolist() == ["007", "100", "007", "012"]
+
+
+def test_several_target_columns(root):
+    table = pd.DataFrame(
+        {
+            "path": ["007_b.JPG", "100_a.tif", "007_a.png", "012_a.png"],
+            "edema": ["1", "", "0", ""],
+            "mass": [1.0, 0.0, np.nan, np.nan],
+            "pid": list("abcd"),
+        }
+    )
+    options = {"labels": table, "group_column": "pid"}
+    data = load_image_folder(root, target_column=["mass", "edema"], **options)
+    assert data.target_names == ["mass", "edema"]
+    nan = np.nan
+    np.testing.assert_array_equal(data.target, [[1, 1], [0, nan], [nan, 0], [nan, nan]])
+    _, y = load_image_folder(
+        root, target_column=["edema"], return_X_y=True, as_frame=True, **options
+    )
+    np.testing.assert_array_equal(y["edema"], [1, nan, 0, nan])
+    with pytest.raises(DatasetError, match="column 'pid': got a, b, c and 1 more; expected 0, 1"):
+        load_image_folder(root, target_column=["mass", "pid"], **options)
+
+
+def test_misfits_in_a_table_are_counted_once(root, table):
+    text = CSV.replace("100_a.tif,TB", "100_a.tif,").replace("012_a", "013_a")
+    table.write_text(text + text.splitlines()[1] + "\n")
+    with pytest.raises(DatasetError) as caught:
+        load_image_folder(root, labels=table, **NAMES)
+    for part in (
+        "1 rows without an image file (well/013_a.png)",
+        f"1 images without a row ({root / 'well' / '012_a.png'})",
+        f"1 images without a label ({root / 'sick' / '100_a.tif'})",
+        f"1 repeated rows ({root / 'sick' / '007_b.JPG'})",
+        "missing='warn'",
+        str(table),
+    ):
+        assert part in str(caught.value)
+    with pytest.warns(DatasetWarning, match="left out 1 rows without") as w:
+        data = load_image_folder(root, labels=table, missing="warn", **NAMES)
+    assert len(w) == 1
+    assert _relative(data, root) == ["sick/007_b.JPG", "sick/deep/007_a.png"]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (("012_a.png,TB,012", "012_a.png,TB,"), r"1 images have no patient .*012_a.png"),
+        (("100_a.tif,TB,100,4", "100_a.tif,TB,100,old"), r"column 'age': 1 cells .*\(old\)"),
+        (("hospital", "split,hospital"), "line 2: 8 cells where the header has 9"),
+        (("seen", "seen,twice"), "line 3: 9 cells where the header has 8"),
+        (("hospital", "sex"), "two columns of the same name"),
+        (("well/012_a.png", "007_a.png"), "1 images have rows that contradict each other"),
+        (("file,finding", "name,finding"), r"no column 'file'; it has 'name', 'finding'"),
+    ],
+)
+def test_tables_that_cannot_be_understood(root, table, change, message):
+    table.write_text(CSV.replace(*change))
+    with pytest.raises(DatasetError, match=message):
+        load_image_folder(root, labels=table, missing="warn", **NAMES)
+
+
+def test_an_ambiguous_name_is_an_error(root, table):
+    _image(root / "well" / "007_a.png")
+    with pytest.raises(DatasetError, match=r"'007_a.png' is the name of 2 files below"):
+        load_image_folder(root, labels=table, missing="warn", **NAMES)
+    table.write_text(CSV.replace("\n007_a.png", "\nsick/deep/007_a.png"))
+    with pytest.warns(DatasetWarning, match=r"1 images without a row"):
+        assert len(load_image_folder(root, labels=table, missing="warn", **NAMES).images) == 4
+
+
+def test_a_path_by_another_spelling_is_the_same_file(tmp_path, root, table):
+    link = tmp_path / "link"
+    link.symlink_to(root, target_is_directory=True)
+    table.write_text(CSV.replace("well/012_a.png", str(link / "well" / "012_a.png")))
+    assert len(load_image_folder(root, labels=table, **NAMES).images) == 4
+
+
+def test_tables_that_are_not_there(tmp_path, root):
+    with pytest.raises(DatasetError, match=r"none.csv does not exist"):
+        load_image_folder(root, labels=tmp_path / "none.csv", **NAMES)
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(DatasetError, match="holds no rows"):
+        load_image_folder(root, labels=tmp_path / "empty.csv", **NAMES)
+    (tmp_path / "head.csv").write_text("file,finding,pid\n")
+    with pytest.raises(DatasetError, match="holds no rows"):
+        load_image_folder(root, labels=tmp_path / "head.csv", **NAMES)
+
+
+def test_real_folder(data_root):
+    root = data_root / "chest_xray" / "test"
+    data = load_image_folder(root, group_pattern=r"(?:person|IM-)(\d+)")
+    assert data.target_names == ["NORMAL", "PNEUMONIA"]
+    assert np.bincount(data.target).tolist() == [234, 390]
