@@ -91,7 +91,7 @@ class ResampledClassifier(
     n_features_in_ : int
         Number of features seen during fit, if `estimator_` has it.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of features seen during fit, if `estimator_` has them.
 
     See Also

@@ -16,7 +16,8 @@ import joblib
 import numpy as np
 import pandas as pd
 from PIL import Image
-from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
+from sklearn.base import clone
+from sklearn.metrics import RocCurveDisplay, accuracy_score, recall_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline
 from tqdm.auto import tqdm
@@ -25,6 +26,8 @@ from sklearn_cxr.datasets import load_kermany, make_chest_xrays
 from sklearn_cxr.linear_model import PixelLogisticRegression
 from sklearn_cxr.model_selection import check_patient_leakage, patient_train_test_split
 from sklearn_cxr.preprocessing import HistogramEqualizer, ImageReader
+from sklearn_cxr.utils._atomic import replacing
+from sklearn_cxr.utils._optional import import_optional
 
 THRESHOLD = 0.5
 GRID = {
@@ -99,8 +102,30 @@ def make_search(*, cache_dir, n_jobs):
     return GridSearchCV(pipeline, GRID, cv=cv, scoring="roc_auc", n_jobs=n_jobs, verbose=2)
 
 
-def judge(model, paths, y, groups):
-    """Figures of a fitted model on one set of films.
+def load_films(data, output):
+    """Films with labels and patients, and the official test split where there is one.
+
+    Parameters
+    ----------
+    data : path-like or None
+        Folder in the layout of Kermany et al., or None for phantoms.
+
+    output : Path
+        Where phantoms are written.
+
+    Returns
+    -------
+    labelled, official : tuple of (paths, y, groups), or None
+        What a model may learn from, and what it is judged on at the very end.
+    """
+    if data is None:
+        return write_phantoms(output / "phantoms"), None
+    parts = [load_kermany(data, subset=subset) for subset in ("train", "test")]
+    return tuple((part.images, part.target, part.groups) for part in parts)
+
+
+def probabilities(model, paths, y, groups):
+    """Labels, predicted probabilities of pneumonia, and patients.
 
     Parameters
     ----------
@@ -112,47 +137,63 @@ def judge(model, paths, y, groups):
 
     Returns
     -------
+    DataFrame with columns "y", "probability" and "patient"
+        One row a film.
+    """
+    probability = model.predict_proba(paths)[:, 1]
+    return pd.DataFrame({"y": y, "probability": probability, "patient": groups})
+
+
+def judge(result):
+    """Figures of one set of films.
+
+    Parameters
+    ----------
+    result : DataFrame
+        As `probabilities` returns it.
+
+    Returns
+    -------
     dict
         Counts, AUC, and accuracy, sensitivity and specificity at a threshold of 0.5.
     """
-    probability = model.predict_proba(paths)[:, 1]
-    predicted = probability >= THRESHOLD
+    y, predicted = result["y"], result["probability"] >= THRESHOLD
     return {
-        "images": len(y),
-        "patients": len(np.unique(groups)),
-        "pneumonia": f"{np.mean(y):.0%}",
-        "AUC": roc_auc_score(y, probability),
+        "images": len(result),
+        "patients": result["patient"].nunique(),
+        "pneumonia": f"{y.mean():.0%}",
+        "AUC": roc_auc_score(y, result["probability"]),
         "accuracy": accuracy_score(y, predicted),
         "sensitivity": recall_score(y, predicted),
         "specificity": recall_score(y, predicted, pos_label=0),
     }
 
 
-def plot_roc(model, sets, file):
-    """Draw the ROC curves of a model on several sets of films.
+def plot_roc(results, file):
+    """Draw the ROC curves of several sets of films.
 
     Parameters
     ----------
-    model : estimator
-        Fitted classifier of paths.
-
-    sets : dict of str to tuple
-        Name to ``(paths, y, groups)``.
+    results : dict of str to DataFrame
+        Name of the set to what `probabilities` returned for it.
 
     file : Path
         Where the picture goes.
     """
-    from matplotlib.figure import Figure
-    from sklearn.metrics import RocCurveDisplay
-
-    figure = Figure(figsize=(5.5, 5), layout="constrained")
+    matplotlib = import_optional("matplotlib.figure", extra="plot", caller="The quickstart")
+    figure = matplotlib.Figure(figsize=(5.5, 5), layout="constrained")
     ax = figure.add_subplot()
-    for number, (name, (paths, y, _)) in enumerate(sets.items()):
-        probability = model.predict_proba(paths)[:, 1]
-        last = number == len(sets) - 1
-        RocCurveDisplay.from_predictions(y, probability, name=name, ax=ax, plot_chance_level=last)
+    for number, (name, result) in enumerate(results.items()):
+        RocCurveDisplay.from_predictions(
+            result["y"],
+            result["probability"],
+            name=name,
+            ax=ax,
+            plot_chance_level=number == len(results) - 1,
+        )
     ax.set(xlabel="1 - specificity", ylabel="Sensitivity", title="Pneumonia, patients never seen")
-    figure.savefig(file, dpi=110)
+    with replacing(file) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def classify_elsewhere(model_file, film):
@@ -196,42 +237,42 @@ def run(*, data=None, output="quickstart_output", n_jobs=2):
         The table that is printed, one row for each set of patients.
     """
     start = time.perf_counter()
+    # Better missed now than after the search.
+    import_optional("matplotlib", extra="plot", caller="The quickstart")
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    extra = {}
-    if data is None:
-        paths, y, groups = write_phantoms(output / "phantoms")
-    else:
-        train = load_kermany(data, subset="train")
-        test = load_kermany(data, subset="test")
-        paths, y, groups = train.images, train.target, train.groups
-        extra = {"official test split": (test.images, test.target, test.groups)}
+    labelled, official = load_films(data, output)
+    paths, y, groups = labelled
     print(f"{len(paths)} films of {len(np.unique(groups))} patients")
-
     parts = patient_train_test_split(
-        paths, y, groups, groups=groups, stratify=y, test_size=0.2, random_state=0
+        *labelled, groups=groups, stratify=y, test_size=0.2, random_state=0
     )
-    paths_train, paths_test, y_train, y_test, groups_train, groups_test = parts
-    sets = {"held-out patients": (paths_test, y_test, groups_test), **extra}
+    train, held_out = parts[::2], parts[1::2]
 
-    # Decoding first, on all processors: the folds then read from the store.
+    # Decoding first, in threads: the folds then read from the store.
     reader = ImageReader(size=32, cache_dir=output / "store", n_jobs=n_jobs, verbose=1)
-    reader.fit(np.concatenate([paths_train, *(part[0] for part in sets.values())]))
+    reader.fit(paths)
     search = make_search(cache_dir=output / "store", n_jobs=n_jobs)
-    check_patient_leakage(groups_train, search.cv.split(paths_train, y_train, groups_train))
-    search.fit(paths_train, y_train, groups=groups_train)
-    # An application has a few files at a time and no need of the store.
-    model = search.best_estimator_.set_params(read__cache_dir=None)
-
-    table = pd.DataFrame({name: judge(model, *part) for name, part in sets.items()}).T
+    check_patient_leakage(train[2], search.cv.split(*train))
+    search.fit(train[0], train[1], groups=train[2])
     print(f"\nBest of the grid: {search.best_params_}")
-    print(f"AUC in patient-grouped cross-validation: {search.best_score_:.3f}\n")
-    print(table.to_string(float_format="{:.3f}".format))
+    print(f"AUC in patient-grouped cross-validation: {search.best_score_:.3f}")
+
+    model = search.best_estimator_
+    results = {"held-out patients": probabilities(model, *held_out)}
+    if official is not None:
+        # The held-out patients have done their work: the last model learns from them too.
+        model = clone(model).fit(paths, y)
+        results["official test split"] = probabilities(model, *official)
+    table = pd.DataFrame({name: judge(result) for name, result in results.items()}).T
+    print(f"\n{table.to_string(float_format='{:.3f}'.format)}")
     print(f"(accuracy, sensitivity and specificity at a threshold of {THRESHOLD})\n")
 
-    plot_roc(model, sets, output / "roc.png")
-    joblib.dump(model, output / "model.joblib")
-    film = paths_test[int(np.argmax(y_test))]
+    plot_roc(results, output / "roc.png")
+    # An application has a few files at a time and no need of the store.
+    with replacing(output / "model.joblib") as temporary:
+        joblib.dump(model.set_params(read__cache_dir=None), temporary)
+    film = held_out[0][int(np.argmax(held_out[1]))]
     print(f"ROC curves: {output / 'roc.png'}")
     print(f"Model:      {output / 'model.joblib'}")
     print(f"Another process loads it and classifies {Path(film).name}:")

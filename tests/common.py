@@ -2,6 +2,7 @@
 
 import importlib
 
+from imblearn.over_sampling import RandomOverSampler
 from sklearn.base import BaseEstimator
 
 import sklearn_cxr
@@ -19,8 +20,12 @@ TINY = {
     "LungCrop": LEVELS,
     # The checks' images are rows of a few pixels: 224 of them would only cost time.
     "Resize": {"size": (1, 5)},
-    # A meta-estimator has no default for what it wraps.
-    "ResampledClassifier": {"estimator": PixelLogisticRegression()},
+    # A meta-estimator has no default for what it wraps. Over-sampling keeps every row, so that
+    # the classifier inside meets the one bad value that a check has planted.
+    "ResampledClassifier": {
+        "estimator": PixelLogisticRegression(),
+        "sampler": RandomOverSampler(),
+    },
 }
 
 PATH_ESTIMATORS = ("ImageReader",)

@@ -81,8 +81,6 @@ def test_check_estimator_passes_whole(estimator):
 @pytest.mark.parametrize("check", EXTRA_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
 def test_checks_that_check_estimator_leaves_out(estimator, check):
-    if "polars" in check.__name__:
-        pytest.importorskip("polars", reason="polars is no dependency of the tests")
     if "transform" in check.__name__ and not hasattr(estimator, "transform"):
         pytest.skip("is no transformer")
     check(name_of(estimator), clone(estimator))

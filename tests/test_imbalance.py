@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -22,6 +23,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn_cxr.exceptions import PatientLeakageError
 from sklearn_cxr.imbalance import ResampledClassifier
 from sklearn_cxr.model_selection import check_patient_leakage
+from sklearn_cxr.preprocessing import ImageReader
 
 FITS = []
 
@@ -129,8 +131,9 @@ def test_grid_search_with_patient_folds(films, routing):
         )
         if routing:
             metadata = {"groups": patients, "sample_weight": weights}
-            pipeline[-1].set_score_request(sample_weight=True)
+            scorer = make_scorer(accuracy_score).set_score_request(sample_weight=True)
         else:
+            scorer = make_scorer(accuracy_score)
             metadata = {
                 "groups": patients,
                 "resampledclassifier__groups": patients,
@@ -140,6 +143,7 @@ def test_grid_search_with_patient_folds(films, routing):
             pipeline,
             {"resampledclassifier__estimator__tag": [0, 1]},
             cv=cv,
+            scoring=scorer,
             error_score="raise",
         ).fit(X, y, **metadata)
     assert len(FITS) == 3 * 2 + 1
@@ -281,12 +285,6 @@ def test_forms_of_x(films, convert):
     assert list(FITS[0]["y"]) == list(y[rows])
 
 
-def read_grey(column):
-    """Stand-in for the reader: one column of paths to flat images."""
-    paths = np.asarray(column, dtype=object).ravel()
-    return np.stack([np.asarray(Image.open(path), dtype=np.uint8).ravel() for path in paths])
-
-
 @pytest.fixture
 def image_files(tmp_path, films):
     X, y, patients, _ = films
@@ -313,7 +311,7 @@ def test_samplers_in_imblearn_pipeline_on_flat_images(films, sampler):
 def test_samplers_in_imblearn_pipeline_on_a_frame_with_paths(image_files, sampler):
     frame, y, _ = image_files
     reader = ColumnTransformer(
-        [("image", FunctionTransformer(read_grey), ["path"]), ("age", "passthrough", ["age"])]
+        [("image", ImageReader(size=4, output="flat"), ["path"]), ("age", "passthrough", ["age"])]
     )
     # The sampler comes first: only the drawn files are read.
     pipeline = make_imblearn_pipeline(
@@ -329,7 +327,7 @@ def test_samplers_in_imblearn_pipeline_on_a_frame_with_paths(image_files, sample
 def test_wrapper_on_a_frame_with_paths(image_files):
     frame, y, patients = image_files
     inner = make_pipeline(
-        ColumnTransformer([("image", FunctionTransformer(read_grey), ["path"])]),
+        ColumnTransformer([("image", ImageReader(size=4, output="flat"), ["path"])]),
         StandardScaler(),
         LogisticRegression(),
     )

@@ -44,10 +44,10 @@ class PixelPCA(
 
     Attributes
     ----------
-    components_ : ndarray of shape (n_components_, n_features)
+    components_ : ndarray of shape (n_components, n_features)
         Principal axes, by decreasing variance.
 
-    eigenimages_ : ndarray of shape (n_components_, h, w[, c])
+    eigenimages_ : ndarray of shape (n_components, h, w[, c])
         The same axes as images.
 
     mean_ : ndarray of shape (n_features,)
@@ -56,10 +56,10 @@ class PixelPCA(
     mean_image_ : ndarray of shape (h, w[, c])
         The mean as an image.
 
-    explained_variance_ : ndarray of shape (n_components_,)
+    explained_variance_ : ndarray of shape (n_components,)
         Variance along each axis, in squared grey levels.
 
-    explained_variance_ratio_ : ndarray of shape (n_components_,)
+    explained_variance_ratio_ : ndarray of shape (n_components,)
         The same as a share of the total variance.
 
     n_components_ : int
@@ -168,7 +168,7 @@ class PixelPCA(
 
         Returns
         -------
-        ndarray or DataFrame of shape (n, n_components_)
+        ndarray or DataFrame of shape (n, n_components)
             Coordinates along the axes.
         """
         check_is_fitted(self)
@@ -187,7 +187,7 @@ class PixelPCA(
 
         Parameters
         ----------
-        X : array-like of shape (n, n_components_)
+        X : array-like of shape (n, n_components)
             Coordinates along the axes.
 
         Returns

@@ -99,11 +99,12 @@ class MultilabelStratifiedGroupKFold(GroupsConsumerMixin, _BaseKFold):
         X : array-like of shape (n_samples, ...)
             The images, or anything else with one row per image.
 
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            One class per image, or a matrix of 0, 1 and NaN (unknown).
+        y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
+            Has to be given: one class per image, or a matrix of 0, 1 and NaN (unknown).
 
-        groups : array-like of shape (n_samples,)
-            Patient id of each image: strings, integers or other hashable objects.
+        groups : array-like of shape (n_samples,), default=None
+            Has to be given: patient id of each image, a string, an integer or another hashable
+            object.
 
         Yields
         ------

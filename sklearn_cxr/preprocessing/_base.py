@@ -140,7 +140,7 @@ class BaseImageTransformer(
         return self.image_shape_
 
     def get_feature_names_out(self, input_features=None):
-        """Names of the flat output's columns.
+        """Name the columns of the flat output.
 
         Parameters
         ----------

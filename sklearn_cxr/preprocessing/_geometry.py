@@ -31,7 +31,7 @@ class BaseGeometricTransformer(BaseImageTransformer):
         return (*self.size_, *self.image_shape_[2:])
 
     def geometry(self, X):
-        """Affines that map output pixel coordinates to input pixel coordinates.
+        """Compute the affines that map output pixel coordinates to input pixel coordinates.
 
         Parameters
         ----------
@@ -140,7 +140,7 @@ def _geometric_steps(pipeline):
 
 @validate_params({"pipeline": [Pipeline]}, prefer_skip_nested_validation=True)
 def pipeline_geometry(pipeline, X):
-    """Affines from the images at the end of a pipeline back to what came in.
+    """Compute the affines from the images at the end of a pipeline back to what came in.
 
     The walk goes over the fitted steps. A step with a method ``geometry(X)`` contributes its
     affines. The intensity transformers of this library, Flatten, and scikit-learn's

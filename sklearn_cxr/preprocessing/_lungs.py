@@ -188,7 +188,7 @@ class LungCrop(_FitTransformOnce, BaseCrop):
         return x, y, w, h
 
     def segment(self, X):
-        """Masks of the lung fields.
+        """Compute masks of the lung fields.
 
         Parameters
         ----------

@@ -40,13 +40,13 @@ class PixelScaler(BaseImageTransformer):
 
     Attributes
     ----------
-    mean_ : ndarray of shape (n_features_in_,), float64
+    mean_ : ndarray of shape (`n_features_in_`,), float64
         Mean of each pixel, in row-major order.
 
-    var_ : ndarray of shape (n_features_in_,), float64
+    var_ : ndarray of shape (`n_features_in_`,), float64
         Variance of each pixel, divided by the number of images.
 
-    scale_ : ndarray of shape (n_features_in_,), float64
+    scale_ : ndarray of shape (`n_features_in_`,), float64
         What each pixel is divided by: its standard deviation, or 1 where that is zero up to
         rounding or `with_std` is False.
 

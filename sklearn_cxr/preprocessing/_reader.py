@@ -346,7 +346,7 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
         return ImageReader(**{**self.get_params(), "on_error": "report"})
 
     def geometry(self, X):
-        """Affine maps from pixels of the result to pixels of the original, upright image.
+        """Return affine maps from pixels of the result to pixels of the original, upright image.
 
         Parameters
         ----------
@@ -375,7 +375,7 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
         return affines
 
     def get_feature_names_out(self, input_features=None):
-        """Names of the flat output's columns.
+        """Name the columns of the flat output.
 
         Parameters
         ----------

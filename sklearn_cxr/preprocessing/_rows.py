@@ -47,6 +47,22 @@ class ImageRows:
 
     nbytes : int
         Bytes that ``np.asarray`` would take.
+
+    See Also
+    --------
+    ImageReader : Returns such a view where it has a `cache_dir`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_cxr.preprocessing import ImageRows
+    >>> block = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+    >>> rows = ImageRows([block], [0, 0, 0], [2, 0, 1])
+    >>> rows[:2]
+    ImageRows(shape=(2, 2, 2), dtype=uint8, blocks=1)
+    >>> rows[0]
+    array([[ 8,  9],
+           [10, 11]], dtype=uint8)
     """
 
     def __init__(self, blocks, block_index, row_index, *, flat=False):

@@ -128,7 +128,7 @@ class RandomPixelSampler(BaseImageTransformer):
         return (len(self.pixel_indices_),)
 
     def get_feature_names_out(self, input_features=None):
-        """Names of the chosen pixels.
+        """Name the chosen pixels.
 
         Parameters
         ----------

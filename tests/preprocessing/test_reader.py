@@ -163,7 +163,7 @@ def test_set_output_leaves_shaped_images_alone(films, tmp_path):
     with config_context(transform_output="pandas"):
         assert isinstance(ImageReader(size=4).fit_transform(films[0]), np.ndarray)
         frame = ImageReader(size=4, output="flat").fit_transform(
-            pd.Series(films[0], index=range(7, 31))
+            pd.DataFrame({"path": films[0]}, index=range(7, 31))
         )
         cached = ImageReader(size=4, output="flat", cache_dir=tmp_path / "s").fit_transform(
             films[0]

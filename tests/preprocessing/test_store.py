@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -198,9 +197,8 @@ def test_a_killed_process_leaves_its_finished_segments_and_no_lock(films, tmp_pa
     victim.wait(30)
     victim.stdout.close()
     assert segments(tmp_path)
-    start = time.monotonic()
+    # A lock left behind would hold this up for ever.
     rows = reader(tmp_path).fit_transform(films)
-    assert time.monotonic() - start < 20
     np.testing.assert_array_equal(np.asarray(rows), ImageReader(size=6).fit_transform(films))
 
 
