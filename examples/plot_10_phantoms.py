@@ -1,7 +1,7 @@
 """
-======================================================
-Phantom films: what make_chest_xrays draws, and can do
-======================================================
+=============================================
+Phantom films: what make_chest_xrays can draw
+=============================================
 
 :func:`~sklearn_cxr.datasets.make_chest_xrays` computes chest radiographs, so that a pipeline can
 be built and tested before there are any data. They are caricatures: good for finding mistakes,
@@ -128,5 +128,5 @@ for axis, (confounding, columns) in zip(axes, shares.items(), strict=True):
     axis.tick_params(axis="y", labelsize=13)
 axes[0].set(ylim=(0, 1))
 axes[0].set_ylabel("share of the films", fontsize=15)
-axes[1].legend(fontsize=14, loc="upper left", ncols=2)
+axes[0].legend(fontsize=14, loc="upper center", ncols=2)
 plt.show()

@@ -78,25 +78,25 @@ search.fit(X_train, y_train, groups=patients_train)
 # %%
 # What the search found
 # ---------------------
-# The penalty matters more than anything else: with 1,024 pixels and a few hundred films, a weak
-# one (a large C) learns the noise.
+# A penalty that is too strong (a small C) hides the disease; from C = 0.01 on the score changes
+# less than from fold to fold. Bars are one standard deviation over the folds.
 
 results = pd.DataFrame(search.cv_results_)
 _, axis = plt.subplots(figsize=(8, 4.6), layout="constrained")
-for step, marker, color in (
-    ("passthrough", "o", "#0072B2"),
-    ("HistogramEqualizer", "s", "#D55E00"),
-):
-    rows = results[results["param_equalize"].map(lambda value, step=step: step in str(value))]
+# The second curve is moved sideways a little, so that the bars do not cover each other.
+curves = [("passthrough", "as read", "o", "#0072B2", 1.0)]
+curves += [("HistogramEqualizer", "equalised", "s", "#D55E00", 1.15)]
+for step, label, marker, color, shift in curves:
+    rows = results[[step in str(value) for value in results["param_equalize"]]]
     axis.errorbar(
-        rows["param_classify__C"].astype(float),
+        rows["param_classify__C"].astype(float) * shift,
         rows["mean_test_score"],
         rows["std_test_score"],
         marker=marker,
         markersize=9,
         capsize=4,
         color=color,
-        label="as read" if step == "passthrough" else "equalised",
+        label=label,
     )
 axis.set_xscale("log")
 axis.set_xlabel("C (inverse strength of the penalty)", fontsize=15)
@@ -129,14 +129,15 @@ axis.plot(1 - specificity, sensitivity, "o", color="#D55E00", markersize=11, lab
 axis.set_xlabel("1 - specificity", fontsize=15)
 axis.set_ylabel("sensitivity", fontsize=15)
 axis.set_title("Pneumonia in phantoms", fontsize=16)
+axis.tick_params(labelsize=13)
 axis.legend(fontsize=12, loc="lower right")
 
 # %%
 # What the model looks at
 # -----------------------
 # ``coef_image_`` holds the coefficients as an image. Brightness where it is orange speaks for
-# pneumonia, where it is purple against it: here inside the lungs, where opacities lie, and
-# against the patient's own brightness elsewhere.
+# pneumonia, where it is purple against it. Most of the orange lies inside the lungs; what is
+# scattered elsewhere is the noise of a few hundred films.
 
 steps = model.named_steps
 mean_film = np.asarray(steps["read"].transform(X_train)).mean(axis=0)

@@ -1,7 +1,7 @@
 """
-======================================================
-Patients on both sides of a split: a score that is not
-======================================================
+====================================================
+Patients on both sides of a split: a score too good
+====================================================
 
 Most archives hold several films of one patient. A split by film puts the same patient into the
 training and into the test set, and a model that recognises patients scores without having learnt

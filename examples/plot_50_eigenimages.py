@@ -1,7 +1,7 @@
 """
-===================================================
-Eigenimages: how many components a class of films has
-===================================================
+==============================================
+Eigenimages: in how many ways do films differ?
+==============================================
 
 Principal components of pixels say in how many ways the films of a class differ from one another.
 :class:`~sklearn_cxr.decomposition.PixelPCA` shows them as images, and goes back from components
@@ -53,8 +53,9 @@ axis.legend(fontsize=14, loc="lower right")
 # %%
 # The mean film and the first eigenimages
 # ---------------------------------------
-# The first components are exposure and build, then the place of the diaphragm and the width of
-# the chest. The sign of a component means nothing: orange and purple may be exchanged.
+# Exposure comes first, then the shoulders, the diaphragm and the width of the chest: how a film
+# was taken and of whom varies more than disease does. The number is the share of the variance. The
+# sign of a component means nothing: orange and purple may be exchanged.
 
 _, axes = plt.subplots(3, 5, figsize=(12, 7.6), layout="constrained")
 for row, (name, model) in zip(axes, models.items(), strict=True):
@@ -72,12 +73,13 @@ axes[0, 0].set_title("mean", fontsize=16)
 # %%
 # Back to a film
 # --------------
-# ``inverse_transform`` draws a film from its components. The fine structures, ribs and vessels,
-# come last; so does a subtle opacity.
+# ``inverse_transform`` draws a film from its components. Outlines come first; ribs, vessels and
+# the edge of an opacity come late.
 
-film = images["bacterial"][:1]
+severity = phantoms.frame.loc[phantoms.frame["label"] == "bacterial", "severity"]
+film = images["bacterial"][[severity.to_numpy().argmax()]]
 shares = (0.5, 0.7, 0.9, 0.99)
-_, axes = plt.subplots(1, 5, figsize=(15, 4), layout="constrained")
+_, axes = plt.subplots(1, 5, figsize=(15, 3.5), layout="constrained")
 axes[0].imshow(film[0], cmap="gray", vmin=0, vmax=255)
 axes[0].set_title("the film", fontsize=17)
 for axis, share in zip(axes[1:], shares, strict=True):

@@ -6,7 +6,7 @@ from numbers import Integral
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
@@ -33,7 +33,9 @@ from sklearn_cxr.utils._sklearn import (
     with_callbacks,
 )
 
+# Enough to make a task worth handing over, few enough that workers finish together.
 _FILES_PER_TASK = 16
+_TASKS_PER_WORKER = 8
 
 
 class _PathTransform:
@@ -273,10 +275,11 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
 
     def _decode_all(self, paths, options):
         """Yield content hash and image, or error, of each path in order."""
-        starts = range(0, len(paths), _FILES_PER_TASK)
+        workers = effective_n_jobs(self.n_jobs)
+        size = min(_FILES_PER_TASK, max(1, len(paths) // (_TASKS_PER_WORKER * workers)))
         tasks = (
-            delayed(_decode_some)(paths[i : i + _FILES_PER_TASK], options, self.cache_dir)
-            for i in starts
+            delayed(_decode_some)(paths[i : i + size], options, self.cache_dir)
+            for i in range(0, len(paths), size)
         )
         parallel = Parallel(n_jobs=self.n_jobs, require="sharedmem", return_as="generator")
         with _progress(len(paths), self.verbose) as bar:
