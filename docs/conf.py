@@ -25,6 +25,7 @@ exclude_patterns = ["_build"]
 
 autosummary_generate = False  # `write_api_pages` below does it
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 # Methods stand below their class, one after the other, not in a table of their own.
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
@@ -34,6 +35,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": r"[/\\]plot_[^/\\]*\.py$",
     "ignore_pattern": r"(^|[/\\])(?!plot_)[^/\\]*\.py$",
+    "within_subsection_order": "FileNameSortKey",
     "doc_module": ("sklearn_cxr",),
     "backreferences_dir": "api/generated/backreferences",
     "reference_url": {"sklearn_cxr": None},
@@ -42,11 +44,15 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "matplotlib_animations": False,
     "show_signature": False,
+    # Tables and estimators show themselves; "<Legend object at 0x...>" tells nobody anything.
+    "capture_repr": ("_repr_html_",),
 }
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"sklearn-cxr {release}"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_theme_options = {
     "show_prev_next": False,
     "navigation_with_keys": False,

@@ -153,4 +153,5 @@ for axis in axes:
     axis.set(xticks=[], yticks=[])
 bar = plt.colorbar(drawn, ax=axes[1])
 bar.set_label("log odds per standard deviation", fontsize=13)
+# sphinx_gallery_thumbnail_number = 3
 plt.show()

@@ -89,4 +89,5 @@ for axis, share in zip(axes[1:], shares, strict=True):
     axis.set_title(f"{share:.0%}: {model.n_components_} components", fontsize=17)
 for axis in axes:
     axis.set(xticks=[], yticks=[])
+# sphinx_gallery_thumbnail_number = 2
 plt.show()

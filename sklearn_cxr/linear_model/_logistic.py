@@ -5,12 +5,12 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cxr.utils._images import validate_images
+from sklearn_cxr.linear_model._design import Design
+from sklearn_cxr.linear_model._solver import minimize
+from sklearn_cxr.utils._chunks import validate_rows
 from sklearn_cxr.utils._sklearn import (
     CallbackSupportMixin,
     Interval,
@@ -50,24 +50,18 @@ class PixelLogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimat
     fit_intercept : bool, default=True
         Fit an intercept, which is not penalised.
 
-    solver : {"lbfgs", "newton-cg", "sag", "saga"}, default="lbfgs"
-        Optimiser, as in :class:`~sklearn.linear_model.LogisticRegression`.
-
     max_iter : int, default=1000
-        Largest number of iterations.
+        Largest number of iterations of the optimiser, L-BFGS.
 
     tol : float, default=1e-4
-        Tolerance of the stopping rule: the largest component of the gradient for "lbfgs" and
-        "newton-cg".
+        The fit has converged when no component of the gradient of the mean objective (by the
+        coefficients per standard deviation, and the intercepts) is larger.
 
     warm_start : bool, default=False
         Start from the coefficients of the previous fit.
 
-    random_state : int, RandomState instance or None, default=None
-        Order in which "sag" and "saga" visit the images.
-
     verbose : int, default=0
-        Passed to the solver.
+        With 1, a progress bar with the objective and the largest component of the gradient.
 
     Attributes
     ----------
@@ -89,7 +83,10 @@ class PixelLogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimat
         `standardize`, and scale 1 for a constant pixel.
 
     n_iter_ : ndarray of shape (1,)
-        Iterations that the solver took.
+        Iterations that the optimiser took.
+
+    objective_ : float
+        The objective that was reached, as it stands under `C`.
 
     image_shape_ : tuple of int
         Shape of one image.
@@ -105,11 +102,21 @@ class PixelLogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimat
 
     See Also
     --------
-    sklearn.linear_model.LogisticRegression : The solver inside.
+    sklearn.linear_model.LogisticRegression : The same model on a design matrix in memory.
 
     Notes
     -----
-    The images are held once as floats: 8 bytes a pixel, 4 where they come as float32.
+    The design matrix is never made. Every step of the optimiser passes once over the rows where
+    they lie (an array, a memory map, the decode store of
+    :class:`~sklearn_cxr.preprocessing.ImageReader`, an HDF5 or zarr array) in their own dtype,
+    and computes in float64; the standardisation is folded into the coefficients before each
+    pass and into the gradient after it. Beyond the rows themselves the memory is a few dozen
+    vectors of the size of an image.
+
+    References
+    ----------
+    .. [1] D. C. Liu and J. Nocedal, "On the limited memory BFGS method for large scale
+       optimization", Mathematical Programming 45, 1989.
 
     Examples
     --------
@@ -127,11 +134,9 @@ class PixelLogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimat
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "standardize": ["boolean"],
         "fit_intercept": ["boolean"],
-        "solver": [StrOptions({"lbfgs", "newton-cg", "sag", "saga"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "warm_start": ["boolean"],
-        "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
 
@@ -143,11 +148,9 @@ class PixelLogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimat
         class_weight=None,
         standardize=True,
         fit_intercept=True,
-        solver="lbfgs",
         max_iter=1000,
         tol=1e-4,
         warm_start=False,
-        random_state=None,
         verbose=0,
     ):
         self.image_shape = image_shape
@@ -155,11 +158,9 @@ class PixelLogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimat
         self.class_weight = class_weight
         self.standardize = standardize
         self.fit_intercept = fit_intercept
-        self.solver = solver
         self.max_iter = max_iter
         self.tol = tol
         self.warm_start = warm_start
-        self.random_state = random_state
         self.verbose = verbose
 
     @with_callbacks
@@ -188,69 +189,96 @@ class PixelLogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimat
         ValueError
             If `y` holds one class only.
         """
-        solver = LogisticRegression(
-            C=self.C,
-            class_weight=self.class_weight,
-            fit_intercept=self.fit_intercept,
-            solver=self.solver,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            warm_start=self.warm_start,
-            random_state=self.random_state,
-            verbose=self.verbose,
-        )
-        with fit_task(self, X, y, sub_estimator=solver):
+        with fit_task(self, X, y):
             previous = self._previous() if self.warm_start else None
-            flat, y, _ = validate_images(self, X, y, reset=True, image_shape=self.image_shape)
+            X, y = validate_rows(self, X, y, reset=True, image_shape=self.image_shape)
             check_classification_targets(y)
-            if len(np.unique(y)) < 2:
+            self.classes_, target = np.unique(y, return_inverse=True)
+            if len(self.classes_) < 2:
                 raise ValueError(
                     f"y holds one class only ({y[0]!r}): logistic regression needs at least 2 "
                     "classes. Check the labels, or the fold that these images come from."
                 )
-            if sample_weight is not None:
-                sample_weight = _check_sample_weight(
-                    sample_weight, flat, dtype=np.float64, ensure_non_negative=True
+            weight = _check_sample_weight(
+                sample_weight, y, dtype=np.float64, ensure_non_negative=True
+            )
+            with Design(X).threads() as design:
+                constant = self._standardize(design, weight)
+                start = self._start(previous, target, weight)
+                weight = weight * self._class_weights(target, weight)[target]
+                solution = minimize(
+                    design,
+                    target.astype(np.intp, copy=False),
+                    weight,
+                    mean=self.mean_,
+                    # Divided by infinity, a pixel that never changes stays without a coefficient.
+                    scale=np.where(constant, np.inf, self.scale_),
+                    C=self.C,
+                    fit_intercept=self.fit_intercept,
+                    start=start,
+                    max_iter=self.max_iter,
+                    tol=self.tol,
+                    verbose=self.verbose,
                 )
-            Z = self._standardized(flat, sample_weight)
-            if previous is not None:
-                self._start_from(previous, solver)
-            solver.fit(Z, y, sample_weight=sample_weight)
-            self._fold(solver)
+            self._fold(solution)
         return self
 
     def _previous(self):
         return (self.coef_, self.intercept_) if hasattr(self, "coef_") else None
 
-    def _start_from(self, previous, solver):
-        coef, intercept = previous
-        if coef.shape[1] != len(self.scale_):
-            raise ValueError(
-                f"warm_start=True, but the previous fit was on {coef.shape[1]} features and this "
-                f"X has {len(self.scale_)}. Use images of the same shape, or clone the estimator."
-            )
-        solver.coef_ = coef * self.scale_
-        solver.intercept_ = intercept + coef @ self.mean_
-
-    def _standardized(self, flat, sample_weight):
-        dtype = np.float32 if flat.dtype == np.float32 else np.float64
-        self.mean_ = np.zeros(flat.shape[1])
-        self.scale_ = np.ones(flat.shape[1])
+    def _standardize(self, design, weight):
+        """Settle ``mean_`` and ``scale_``; return which pixels never change."""
+        n_features = design.shape[1]
+        self.mean_, self.scale_ = np.zeros(n_features), np.ones(n_features)
         if not self.standardize:
-            return flat.astype(dtype, copy=False)
-        scaler = StandardScaler().fit(flat, sample_weight=sample_weight)
-        self.mean_, self.scale_ = scaler.mean_, scaler.scale_
-        Z = flat.astype(dtype)
-        Z -= self.mean_.astype(dtype)
-        Z /= self.scale_.astype(dtype)
-        return Z
+            return np.zeros(n_features, dtype=bool)
+        mean, variance = design.moments(weight)
+        # What varies by no more than rounding is constant, as StandardScaler has it.
+        eps = np.finfo(np.float64).eps
+        n = weight.sum()
+        constant = variance <= n * eps * variance + (n * mean * eps) ** 2
+        self.mean_ = mean
+        self.scale_ = np.where(constant, 1.0, np.sqrt(variance))
+        return constant
 
-    def _fold(self, solver):
-        self.classes_ = solver.classes_
-        self.n_iter_ = solver.n_iter_
-        self.coef_image_ = solver.coef_.reshape(-1, *self.image_shape_)
-        self.coef_ = solver.coef_ / self.scale_
-        self.intercept_ = solver.intercept_ - self.coef_ @ self.mean_
+    def _class_weights(self, target, weight):
+        """Return the weight of each class, in the order of ``classes_``."""
+        if self.class_weight is None:
+            return np.ones(len(self.classes_))
+        if isinstance(self.class_weight, str):
+            counts = np.bincount(target, weights=weight)
+            return weight.sum() / (len(counts) * np.where(counts > 0, counts, 1))
+        known = self.classes_.tolist()
+        strangers = [label for label in self.class_weight if label not in known]
+        if strangers:
+            raise ValueError(f"class_weight names {strangers}, but the classes are {known}.")
+        return np.array([self.class_weight.get(label, 1.0) for label in known], dtype=float)
+
+    def _start(self, previous, target, weight):
+        """Return standardised coefficients and intercepts to start from."""
+        n_classes, n_features = len(self.classes_), len(self.scale_)
+        n_rows = 1 if n_classes == 2 else n_classes
+        if previous is not None:
+            coef, intercept = previous
+            if coef.shape != (n_rows, n_features):
+                raise ValueError(
+                    f"warm_start=True, but the previous fit was on {coef.shape[1]} features with "
+                    f"{coef.shape[0]} rows of coefficients, and this one needs {n_features} and "
+                    f"{n_rows}. Use images and classes as before, or clone the estimator."
+                )
+            return coef * self.scale_, intercept + coef @ self.mean_
+        # The intercepts that fit the shares of the classes best while all coefficients are zero.
+        share = np.bincount(target, weights=weight * self._class_weights(target, weight)[target])
+        logits = np.log(np.maximum(share / share.sum(), 1e-12))
+        intercept = logits[1:] - logits[:1] if n_rows == 1 else logits - logits.mean()
+        return np.zeros((n_rows, n_features)), intercept * self.fit_intercept
+
+    def _fold(self, solution):
+        self.n_iter_ = np.array([solution.n_iter], dtype=np.int32)
+        self.objective_ = solution.objective
+        self.coef_image_ = solution.coef.reshape(-1, *self.image_shape_)
+        self.coef_ = solution.coef / self.scale_
+        self.intercept_ = solution.intercept - self.coef_ @ self.mean_
 
     def decision_function(self, X):
         """Log odds of ``classes_[1]``, or the unnormalised log probabilities of all classes.
@@ -266,8 +294,9 @@ class PixelLogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimat
             Decision values.
         """
         check_is_fitted(self)
-        flat, _ = validate_images(self, X, reset=False)
-        scores = flat @ self.coef_.T + self.intercept_
+        X = validate_rows(self, X, reset=False)
+        with Design(X).threads() as design:
+            scores = design.scores(self.coef_, self.intercept_)
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
     def predict_proba(self, X):

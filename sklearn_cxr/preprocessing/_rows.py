@@ -161,6 +161,26 @@ class ImageRows:
             raise IndexError(f"Rows are selected by a 1-D index, got one of shape {rows.shape}.")
         return rows if rows.dtype == bool else rows.astype(np.intp)
 
+    def pieces(self):
+        """Yield the rows block by block, for a pass over them in whatever order.
+
+        Yields
+        ------
+        block : ndarray of shape (m, h, w[, c])
+            One of the mapped files.
+
+        rows : ndarray of shape (k,), dtype=intp
+            Rows of `block` that belong to the view, in the order of the file.
+
+        places : ndarray of shape (k,), dtype=intp
+            Their positions in the view.
+        """
+        for number, block in enumerate(self._blocks):
+            places = np.flatnonzero(self._block == number)
+            places = places[np.argsort(self._row[places], kind="stable")]
+            if len(places):
+                yield np.asarray(block), self._row[places], places
+
     def reshape(self, *shape):
         """Give the view another form, shaped or flat; anything else becomes an ndarray.
 

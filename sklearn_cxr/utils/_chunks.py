@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 from sklearn.utils import check_array
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_consistent_length, validate_data
 
 from sklearn_cxr.utils._images import (
     check_image_shape,
@@ -140,6 +140,52 @@ class ImageChunks:
         if self._pending:
             check_kind(self._estimator, extent, reset=self._reset)
             self._pending = False
+
+
+def validate_rows(estimator, X, y="no_validation", *, reset, image_shape=None):
+    """Validate a batch without holding it: what `validate_images` does, for row views too.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets ``n_features_in_``, ``image_shape_`` and ``input_kind_`` when `reset`.
+
+    X : array-like or row-indexed view of shape (n, h, w), (n, h, w, c) or (n, n_features)
+        The batch.
+
+    y : array-like, None or "no_validation", default="no_validation"
+        Target, validated where given.
+
+    reset : bool
+        True in ``fit``.
+
+    image_shape : tuple of int or None, default=None
+        The estimator's parameter of that name.
+
+    Returns
+    -------
+    X : ndarray of shape (n, n_features), or the row view as it came
+        Known to be finite numbers.
+
+    y : ndarray
+        Only where `y` was given.
+    """
+    alone = isinstance(y, str) and y == "no_validation"
+    if not is_row_view(X):
+        out = validate_images(estimator, X, y, reset=reset, image_shape=image_shape)
+        return out[0] if alone else out[:2]
+    if X.dtype in (np.uint8, np.uint16):
+        # The dtype says it all: nothing has to be read.
+        _validate_view(estimator, X, reset=reset, image_shape=image_shape)
+        check_kind(estimator, _Extent(X.dtype), reset=reset)
+    else:
+        for _ in ImageChunks(estimator, X, reset=reset, image_shape=image_shape):
+            pass
+    if alone:
+        return X
+    y = validate_data(estimator, X="no_validation", y=y, reset=False)
+    check_consistent_length(X, y)
+    return X, y
 
 
 def _validate_view(estimator, X, *, reset, image_shape):

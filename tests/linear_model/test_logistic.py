@@ -2,6 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -9,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_cxr.linear_model import PixelLogisticRegression
-from sklearn_cxr.preprocessing import ImageReader
+from sklearn_cxr.preprocessing import ImageReader, ImageRows
 
 
 def films(n=80, side=6, n_classes=2, dtype=np.uint8, seed=0):
@@ -90,10 +91,63 @@ def test_warm_start_goes_on_from_the_previous_fit():
         model.fit(X[:, :6], y)
 
 
-def test_a_fit_that_stops_early_says_so():
+def test_a_fit_that_stops_early_says_what_to_change():
     X, y = films(n=200, side=12)
-    with pytest.warns(ConvergenceWarning):
+    with pytest.warns(ConvergenceWarning, match=r"max_iter=2 .*Raise max_iter, loosen tol"):
         PixelLogisticRegression(C=100.0, max_iter=2).fit(X, y)
+
+
+def test_the_objective_is_the_one_that_the_documentation_states():
+    X, y = films(n_classes=3)
+    model = PixelLogisticRegression(C=0.2, class_weight="balanced", tol=1e-7).fit(X, y)
+    labels = list(model.classes_)
+    likelihood = model.predict_proba(X)[np.arange(len(y)), [labels.index(label) for label in y]]
+    counts = np.array([np.sum(y == label) for label in y])
+    weight = len(y) / (3 * counts)
+    expected = (model.coef_image_**2).sum() / 2 - 0.2 * (weight * np.log(likelihood)).sum()
+    assert model.objective_ == pytest.approx(expected, rel=1e-9)
+
+
+def test_rows_of_the_decode_store_are_read_where_they_lie(tmp_path, monkeypatch):
+    X, y = films()
+    for i, film in enumerate(X):
+        Image.fromarray(film).save(tmp_path / f"{i:03d}.png")
+    rows = ImageReader(6, cache_dir=tmp_path / "store").fit_transform(
+        sorted(tmp_path.glob("*.png"))
+    )
+    expected = PixelLogisticRegression().fit(X, y)
+
+    def refuse(self, dtype=None, copy=None):
+        raise AssertionError("the rows were made into an array")
+
+    monkeypatch.setattr(ImageRows, "_gather", refuse)
+    model = PixelLogisticRegression().fit(rows, y)
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(model.predict_proba(rows[::3]), expected.predict_proba(X[::3]))
+
+
+def test_class_weight_of_a_stranger():
+    X, y = films()
+    with pytest.raises(ValueError, match=r"class_weight names \['viral'\], but the classes are"):
+        PixelLogisticRegression(class_weight={"viral": 2}).fit(X, y)
+
+
+def test_class_weight_by_name_multiplies_the_rows():
+    X, y = films()
+    named = PixelLogisticRegression(class_weight={"normal": 3.0}, tol=1e-8).fit(X, y)
+    peer = LogisticRegression(class_weight={"normal": 3.0}, tol=1e-8, max_iter=10_000)
+    peer = make_pipeline(StandardScaler(), peer).fit(X.reshape(len(X), -1).astype(float), y)
+    np.testing.assert_allclose(
+        named.predict_proba(X), peer.predict_proba(X.reshape(len(X), -1)), atol=1e-4
+    )
+
+
+def test_progress_is_drawn_only_on_request(capfd):
+    X, y = films()
+    PixelLogisticRegression().fit(X, y)
+    assert capfd.readouterr() == ("", "")
+    PixelLogisticRegression(verbose=1).fit(X, y)
+    assert "objective=" in capfd.readouterr().err
 
 
 def test_one_class_only():
