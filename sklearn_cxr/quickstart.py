@@ -69,7 +69,8 @@ def write_phantoms(folder, *, n_samples=400, random_state=0):
     paths = []
     for i, film in enumerate(tqdm(phantoms.images, desc="Writing phantom films", unit="img")):
         paths.append(str(folder / f"film{i:04d}.png"))
-        Image.fromarray(film).save(paths[-1])
+        with replacing(paths[-1]) as temporary:
+            Image.fromarray(film).save(temporary)
     normal = list(phantoms.target_names).index("normal")
     y = (np.asarray(phantoms.target) != normal).astype(int)
     return np.array(paths, dtype=object), y, np.asarray(phantoms.groups)

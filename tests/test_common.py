@@ -9,12 +9,18 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
+import skops.io
 from common import array_estimators, name_of, public_estimator_classes, tiny
+from PIL import Image
 from sklearn.base import clone, is_classifier
+from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks as checks
 from sklearn.utils import get_tags
 from sklearn.utils.fixes import parse_version
 
+from sklearn_cxr.exceptions import UnreadableImageWarning
+from sklearn_cxr.linear_model import PixelLogisticRegression
+from sklearn_cxr.preprocessing import ImageReader
 from sklearn_cxr.utils._sklearn import CallbackSupportMixin
 
 ESTIMATORS = array_estimators()
@@ -103,6 +109,40 @@ def test_callbacks_are_supported_where_scikit_learn_has_them(cls):
         assert hasattr(cls, "set_callbacks")
 
 
+class Recorder:
+    """A callback that writes down which of its hooks are called."""
+
+    def __init__(self):
+        self.seen = []
+
+    def setup(self, estimator, context):
+        self.seen.append("setup")
+
+    def on_fit_task_begin(self, estimator, context):
+        self.seen.append("begin")
+
+    def on_fit_task_end(self, estimator, context):
+        self.seen.append("end")
+
+    def teardown(self, estimator, context):
+        self.seen.append("teardown")
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.FallbackWarning")
+@pytest.mark.parametrize("method", ["fit", "fit_transform"])
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
+def test_callbacks_are_called(estimator, method):
+    pytest.importorskip("sklearn.callback", reason="callbacks are new in scikit-learn 1.9")
+    if not hasattr(estimator, method):
+        pytest.skip("is no transformer")
+    X, y = images_for(estimator)
+    recorder = Recorder()
+    getattr(for_images(estimator).set_callbacks(recorder), method)(X, y)
+    assert recorder.seen[:2] == ["setup", "begin"]
+    assert recorder.seen[-2:] == ["end", "teardown"]
+    assert recorder.seen.count("begin") == recorder.seen.count("end")
+
+
 @pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.FallbackWarning")
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
 class TestContracts:
@@ -159,6 +199,15 @@ class TestContracts:
         X, y = images_for(estimator)
         fitted = for_images(estimator).fit(X, y)
         again = pickle.loads(pickle.dumps(fitted))
+        np.testing.assert_array_equal(outputs(again, X), outputs(fitted, X))
+
+    def test_skops_saves_and_loads(self, estimator):
+        X, y = images_for(estimator)
+        fitted = for_images(estimator).fit(X, y)
+        saved = skops.io.dumps(fitted)
+        unknown = skops.io.get_untrusted_types(data=saved)
+        assert all(name.startswith(("sklearn_cxr.", "imblearn.")) for name in unknown)
+        again = skops.io.loads(saved, trusted=unknown)
         np.testing.assert_array_equal(outputs(again, X), outputs(fitted, X))
 
     def test_n_jobs_changes_nothing(self, estimator):
@@ -221,6 +270,23 @@ def test_dumps_load_in_a_fresh_process_started_elsewhere(tmp_path):
     assert answers.keys() == expected.keys()
     for name, answer in answers.items():
         np.testing.assert_array_equal(answer, expected[name], err_msg=name)
+
+
+def test_skops_saves_a_pipeline_from_paths(tmp_path):
+    X, y = images_for(None)
+    for i, film in enumerate(X):
+        Image.fromarray(film).save(tmp_path / f"{i:02d}.png")
+    paths = sorted(map(str, tmp_path.glob("*.png")))
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    reader = ImageReader(size=9, on_error="report")
+    with pytest.warns(UnreadableImageWarning):
+        fitted = make_pipeline(reader, PixelLogisticRegression()).fit(
+            [*paths, str(tmp_path / "broken.png")], [*y, "normal"]
+        )
+    saved = skops.io.dumps(fitted)
+    again = skops.io.loads(saved, trusted=skops.io.get_untrusted_types(data=saved))
+    np.testing.assert_array_equal(again.predict_proba(paths), fitted.predict_proba(paths))
+    assert list(again[0].errors_["file"]) == [str(tmp_path / "broken.png")]
 
 
 def test_every_estimator_is_met_here():

@@ -6,7 +6,6 @@ import shutil
 import stat
 import tempfile
 import time
-import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,6 +15,7 @@ from filelock import FileLock
 from sklearn_cxr.datasets._files import is_junk
 from sklearn_cxr.exceptions import DatasetWarning, DownloadError
 from sklearn_cxr.utils._optional import import_optional
+from sklearn_cxr.utils._warn import warn
 
 _ATTEMPTS = 5
 _WAIT = 2.0
@@ -184,10 +184,9 @@ def fetch_file(url, *, folder, name, known_hash, page, caller, download, verbose
                 return path
             if not download:
                 raise DownloadError(f"{path} is not the published file. {by_hand}")
-            warnings.warn(
+            warn(
                 f"{path} is not the published file ({known_hash}); it is downloaded again.",
                 DatasetWarning,
-                stacklevel=4,
             )
         elif not download:
             raise DownloadError(f"{path} is not there, and download_if_missing=False. {by_hand}")

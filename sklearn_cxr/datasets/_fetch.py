@@ -1,7 +1,6 @@
 """Data sets from the network, kept in a cache folder."""
 
 import os
-import warnings
 from collections import defaultdict
 from numbers import Integral
 from os import PathLike
@@ -16,6 +15,7 @@ from sklearn_cxr.datasets._files import merge_groups, number_sets, path_array
 from sklearn_cxr.datasets._kermany import list_class_folders, load_kermany
 from sklearn_cxr.exceptions import DatasetError, DownloadError, LeakageRiskWarning
 from sklearn_cxr.utils._sklearn import Interval, Options, StrOptions, validate_params
+from sklearn_cxr.utils._warn import warn
 
 CACHE_VARIABLE = "SKLEARN_CXR_CACHE"
 
@@ -246,11 +246,10 @@ def fetch_pneumoniamnist(
     images, target, splits = _read_npz(
         path, ("train", "val", "test") if subset == "all" else (subset,), size
     )
-    warnings.warn(
+    warn(
         "PneumoniaMNIST does not tell patients: images of one child may fall on both sides of a "
         "split. Where that matters, use fetch_kermany.",
         LeakageRiskWarning,
-        stacklevel=3,
     )
     paths = None
     if as_frame:

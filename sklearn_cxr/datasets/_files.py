@@ -3,12 +3,12 @@
 import csv
 import hashlib
 import os
-import warnings
 from collections import defaultdict
 
 import numpy as np
 
 from sklearn_cxr.exceptions import DatasetError, DatasetWarning
+from sklearn_cxr.utils._warn import warn
 
 IMAGE_SUFFIXES = (".bmp", ".dcm", ".dicom", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 _JUNK_NAMES = {"__macosx", "thumbs.db", "desktop.ini"}
@@ -22,6 +22,14 @@ def is_junk(name):
 def has_suffix(name, suffixes=IMAGE_SUFFIXES):
     """Whether a file name ends in one of the suffixes, whatever the case."""
     return name.lower().endswith(tuple(suffixes))
+
+
+def is_image(path, suffixes):
+    """Whether a file is an image by its suffix; DICOM files often have none, but say DICM."""
+    if has_suffix(path, suffixes):
+        return True
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def check_folder(root, expected):
@@ -146,7 +154,7 @@ def settle(problems, *, missing, where):
             f"{where}: {text}. Complete or correct the folder or the table, or pass "
             "missing='warn' to leave these out with one warning."
         )
-    warnings.warn(f"{where}: left out {text}.", DatasetWarning, stacklevel=4)
+    warn(f"{where}: left out {text}.", DatasetWarning)
 
 
 def read_csv_rows(path):

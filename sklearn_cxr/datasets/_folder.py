@@ -2,7 +2,6 @@
 
 import os
 import re
-import warnings
 from os import PathLike
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn_cxr.datasets._files import (
     check_folder,
     has_suffix,
     identical_files,
+    is_image,
     is_junk,
     merge_groups,
     path_array,
@@ -24,13 +24,19 @@ from sklearn_cxr.datasets._files import (
 from sklearn_cxr.datasets._folder_tables import (
     as_text,
     check_columns,
+    check_spelling,
+    drop_repeated,
     encode_classes,
     encode_multilabel,
+    known_text,
+    read_ages,
     read_labels,
     resolve_paths,
+    unknown_words,
 )
 from sklearn_cxr.exceptions import DatasetError, DatasetWarning, LeakageRiskWarning
 from sklearn_cxr.utils._sklearn import StrOptions, validate_params
+from sklearn_cxr.utils._warn import warn
 
 _SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 # The frame has columns of these names that do not come from the table's own.
@@ -62,11 +68,10 @@ def _from_folders(root, files, extensions):
         elif rest:
             others.append(path)
     if others:
-        warnings.warn(
+        warn(
             f"{root}: left out {len(others)} files in class folders that are no images by their "
             f"extension ({shorten(others)}); name further extensions by `extensions`.",
             DatasetWarning,
-            stacklevel=4,
         )
     full = {label for _, label in rows}
     problems = [
@@ -90,8 +95,11 @@ def _from_table(table, where, *, root, files, extensions, path_column, target_co
     names = [as_text(value) for value in table[path_column]]
     resolved = np.array(resolve_paths(names, root=root, files=files, where=where), dtype=object)
     has_file = np.array([path is not None for path in resolved], dtype=bool)
+    images = np.array([path and is_image(path, extensions) for path in resolved], dtype=bool)
+    words = ""
     if isinstance(target_column, str):
-        labelled = np.array([as_text(value) != "" for value in table[target_column]])
+        labelled = np.array([known_text(value) != "" for value in table[target_column]])
+        words = unknown_words(table[target_column])
     else:
         # In a multilabel row all cells may be empty: every label is unknown, none is missing.
         labelled = np.ones(len(table), dtype=bool)
@@ -101,41 +109,27 @@ def _from_table(table, where, *, root, files, extensions, path_column, target_co
             "rows without an image file",
             [n for n, ok in zip(names, has_file, strict=True) if not ok],
         ),
+        ("rows whose file is no image by `extensions`", resolved[has_file & ~images].tolist()),
         ("images without a row", strangers),
-        ("images without a label", resolved[has_file & ~labelled].tolist()),
+        (f"images without a label{words}", resolved[images & ~labelled].tolist()),
     ]
-    table = table.assign(**{"__path__": resolved})[has_file & labelled]
+    table = table.assign(**{"__path__": resolved})[images & labelled]
     repeated = table.duplicated("__path__")
     problems.append(("repeated rows", table.loc[repeated, "__path__"].tolist()))
     return table, problems
 
 
-def _drop_repeated(table, columns, where):
-    """One row per file; rows of one file that differ in label or patient are an error."""
-    key = pd.DataFrame(
-        {name: [as_text(value) for value in table[name]] for name in columns}, index=table.index
-    )
-    key["__path__"] = table["__path__"]
-    distinct = key.drop_duplicates()
-    contrary = distinct.loc[distinct.duplicated("__path__"), "__path__"].tolist()
-    if contrary:
-        raise DatasetError(
-            f"{where}: {len(contrary)} images have rows that contradict each other "
-            f"({shorten(contrary)}); expected one row for each image."
-        )
-    return table.drop_duplicates("__path__")
-
-
 def _groups(paths, given, pattern, where):
     """Patient of each image; without any knowledge each image is its own."""
     if given is not None:
-        texts = [as_text(value) for value in given]
+        texts = [known_text(value) for value in given]
         empty = [path for path, text in zip(paths, texts, strict=True) if not text]
         if empty:
             raise DatasetError(
-                f"{where}: {len(empty)} images have no patient ({shorten(empty)}); fill the cells "
-                "of the group column."
+                f"{where}: {len(empty)} images have no patient ({shorten(empty)})"
+                f"{unknown_words(given)}; fill the cells of the group column."
             )
+        check_spelling(given, given.name, where)
         return np.array(texts, dtype=str)
     if pattern is not None:
         matches = [re.search(pattern, os.path.basename(path)) for path in paths]
@@ -146,32 +140,16 @@ def _groups(paths, given, pattern, where):
                 f"images ({shorten(strangers)})."
             )
         return np.array([match[1] for match in matches], dtype=str)
-    warnings.warn(
+    warn(
         f"{where}: patients are not known, so each image is its own group (byte-identical files "
         "share one). Images of one patient may fall on both sides of a split; name the patients "
         "by group_column or group_pattern.",
         LeakageRiskWarning,
-        stacklevel=4,
     )
     digits = len(str(len(paths)))
     return merge_groups(
         [f"image{index:0{digits}d}" for index in range(len(paths))], identical_files(paths)
     )
-
-
-def _ages(values, where):
-    ages = pd.to_numeric(pd.Series([as_text(value) or np.nan for value in values]), "coerce")
-    bad = [
-        text
-        for text, age in zip(map(as_text, values), ages, strict=True)
-        if text and not np.isfinite(age)
-    ]
-    if bad:
-        raise DatasetError(
-            f"{where}, column 'age': {len(bad)} cells hold no number ({shorten(bad)}); expected "
-            "years or an empty cell. Rename the column if it is something else."
-        )
-    return ages.to_numpy(dtype=float)
 
 
 def _columns(table, used, where):
@@ -186,7 +164,7 @@ def _columns(table, used, where):
                 f"{where} has the columns {name!r} and {key!r}; rename one of them."
             )
         if name == "age":
-            columns[key] = _ages(table[name], where)
+            columns[key] = read_ages(table[name], where)
         elif name in ("sex", "view", "split"):
             columns[key] = [as_text(value) for value in table[name]]
         else:
@@ -194,20 +172,37 @@ def _columns(table, used, where):
     return columns
 
 
+def _check_pattern(pattern):
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(
+            f"group_pattern={pattern!r} is no regular expression ({error}); expected one such as "
+            r"r'^(\d+)_'"
+        ) from error
+    if groups < 1:
+        raise ValueError(
+            f"group_pattern={pattern!r} has no group; put the patient in parentheses, "
+            r"such as r'^(\d+)_'"
+        )
+
+
 def _check_arguments(labels, target_column, group_column, group_pattern):
     if group_column is not None and group_pattern is not None:
         raise ValueError("group_column and group_pattern both name the patient; pass one of them")
-    if group_pattern is not None and re.compile(group_pattern).groups < 1:
-        raise ValueError(
-            f"group_pattern={group_pattern!r} has no group; put the patient in parentheses, "
-            r"such as r'^(\d+)_'"
-        )
+    if group_pattern is not None:
+        _check_pattern(group_pattern)
     if isinstance(labels, str) and labels == "folders" and group_column is not None:
         raise ValueError(
             "group_column needs a label table; with labels='folders' use group_pattern"
         )
-    if isinstance(target_column, list) and not all(isinstance(c, str) for c in target_column):
-        raise ValueError(f"target_column must be a str or a list of str, got {target_column!r}")
+    if isinstance(target_column, list):
+        text = all(isinstance(name, str) for name in target_column)
+        if not target_column or not text or len(set(target_column)) < len(target_column):
+            raise ValueError(
+                "target_column must be a str or a list of at least one str, each once, got "
+                f"{target_column!r}"
+            )
 
 
 @validate_params(
@@ -257,11 +252,14 @@ def load_image_folder(
         that only one file below `root` has.
 
     target_column : str or list of str, default="target"
-        Column with the class. Several columns make a multilabel target; they hold 0, 1 or
-        nothing, which is NaN.
+        Column with the class, as text: "01" and "1" are two classes, but one number with and
+        without decimals ("1" and "1.0") is an error. A cell that is empty or says NA, N/A, NaN,
+        <NA> or null, whatever the case, holds no class; "None" is one. Several columns make a
+        multilabel target; they hold 0, 1 or nothing, which is NaN.
 
     group_column : str, default=None
-        Column with the patient. It is read as text, so that "007" keeps its zeros.
+        Column with the patient. It is read in the same way, so that "007" keeps its zeros, but
+        every image needs a patient.
 
     group_pattern : str, default=None
         Regular expression that is searched in each file name; its first group is the patient,
@@ -269,12 +267,13 @@ def load_image_folder(
 
     extensions : tuple of str, default=None
         Extensions of image files, whatever their case. None means .bmp, .dcm, .dicom, .jpeg,
-        .jpg, .png, .tif and .tiff.
+        .jpg, .png, .tif and .tiff. A file that a table names may also be DICOM of any name.
 
     missing : {"raise", "warn"}, default="raise"
-        What to do with a row without an image file, an image without a row or a label, a
-        repeated row, an image outside the class folders and a class folder without an image.
-        ``"raise"`` is an error, ``"warn"`` leaves them out with one warning that counts them.
+        What to do with a row without a file or with one that is no image, an image without a
+        row or a label, a repeated row, an image outside the class folders and a class folder
+        without an image. ``"raise"`` is an error, ``"warn"`` leaves them out with one warning
+        that counts them.
 
     return_X_y : bool, default=False
         Return ``(X, y)`` instead of a Bunch.
@@ -318,7 +317,8 @@ def load_image_folder(
         patient is missing, or, with ``missing="raise"``, table and images do not fit together.
 
     ValueError
-        If parameters contradict each other, such as `group_column` without a table.
+        If parameters contradict each other, such as `group_column` without a table, or
+        `target_column` or `group_pattern` cannot be used.
 
     Warns
     -----
@@ -363,7 +363,9 @@ def load_image_folder(
             target_column=target_column,
         )
         keys = target_columns + ([group_column] if group_column else [])
-        table = _drop_repeated(table, keys, where)
+        table = drop_repeated(table, keys, where)
+        if single:
+            check_spelling(table[target_column], target_column, where)
     settle(problems, missing=missing, where=where)
     if table.empty:
         raise DatasetError(f"{where}: no image with a label is left to load.")

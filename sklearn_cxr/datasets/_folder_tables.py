@@ -1,6 +1,7 @@
 """Label tables of anybody's own data: reading them and finding the files that they name."""
 
 import os
+import re
 from collections import defaultdict
 
 import numpy as np
@@ -8,6 +9,10 @@ import pandas as pd
 
 from sklearn_cxr.datasets._files import read_csv_rows, shorten
 from sklearn_cxr.exceptions import DatasetError
+
+# What pandas, R and databases write into an empty cell; "None" is left to be a class.
+_UNKNOWN = {"", "na", "n/a", "nan", "<na>", "null"}
+_DECIMAL = re.compile(r"[+-]?\d+(\.\d*)?")
 
 
 def read_labels(labels):
@@ -39,6 +44,32 @@ def as_text(value):
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value).strip()
+
+
+def known_text(value):
+    """Cell as text, with "" for an empty one and for the words that tables write into those."""
+    text = as_text(value)
+    return "" if text.lower() in _UNKNOWN else text
+
+
+def unknown_words(values):
+    """In parentheses, the words by which cells say that they hold nothing; "" without any."""
+    words = sorted({text for text in map(as_text, values) if text and not known_text(text)})
+    return f" (counting {', '.join(map(repr, words))} as none)" if words else ""
+
+
+def check_spelling(values, column, where):
+    """Raise where one number is written in two ways, such as 1 and 1.0: as text they differ."""
+    spellings = defaultdict(set)
+    for text in map(known_text, values):
+        if _DECIMAL.fullmatch(text):
+            spellings[text.rstrip("0").rstrip(".") if "." in text else text].add(text)
+    twice = [", ".join(sorted(texts)) for texts in spellings.values() if len(texts) > 1]
+    if twice:
+        raise DatasetError(
+            f"{where}, column {column!r}: the same number is written in several ways "
+            f"({'; '.join(twice[:3])}), and cells are compared as text. Write each in one way."
+        )
 
 
 def check_columns(table, wanted, where):
@@ -81,6 +112,38 @@ def resolve_paths(names, *, root, files, where):
     return resolved
 
 
+def drop_repeated(table, columns, where):
+    """One row per file; rows of one file that differ in label or patient are an error."""
+    key = pd.DataFrame(
+        {name: [known_text(value) for value in table[name]] for name in columns}, index=table.index
+    )
+    key["__path__"] = table["__path__"]
+    distinct = key.drop_duplicates()
+    contrary = distinct.loc[distinct.duplicated("__path__"), "__path__"].tolist()
+    if contrary:
+        raise DatasetError(
+            f"{where}: {len(contrary)} images have rows that contradict each other "
+            f"({shorten(contrary)}); expected one row for each image."
+        )
+    return table.drop_duplicates("__path__")
+
+
+def read_ages(values, where):
+    """Years as floats, NaN from an empty cell; anything else is an error."""
+    ages = pd.to_numeric(pd.Series([as_text(value) or np.nan for value in values]), "coerce")
+    bad = [
+        text
+        for text, age in zip(map(as_text, values), ages, strict=True)
+        if text and not np.isfinite(age)
+    ]
+    if bad:
+        raise DatasetError(
+            f"{where}, column 'age': {len(bad)} cells hold no number ({shorten(bad)}); expected "
+            "years or an empty cell. Rename the column if it is something else."
+        )
+    return ages.to_numpy(dtype=float)
+
+
 def encode_classes(labels):
     """Index into the sorted classes, and the classes; numbers are sorted as numbers."""
     classes = sorted(set(labels), key=_class_order)
@@ -100,7 +163,7 @@ def encode_multilabel(table, columns, where):
     matrix = np.full((len(table), len(columns)), np.nan)
     values = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "False": 0.0, "True": 1.0, "": np.nan}
     for at, name in enumerate(columns):
-        texts = [as_text(value) for value in table[name]]
+        texts = [known_text(value) for value in table[name]]
         strange = sorted({text for text in texts if text not in values})
         if strange:
             raise DatasetError(

@@ -2,7 +2,6 @@
 
 import glob
 import os
-import warnings
 from os import PathLike
 
 import numpy as np
@@ -29,6 +28,7 @@ from sklearn_cxr.datasets._nih_tables import (
 )
 from sklearn_cxr.exceptions import DatasetError, DatasetWarning
 from sklearn_cxr.utils._sklearn import StrOptions, validate_params
+from sklearn_cxr.utils._warn import warn
 
 _BOX_COLUMNS = ["image", "label", "x", "y", "w", "h"]
 _LABEL_COLUMNS = ["findings", "patient", "age", "sex", "view"]
@@ -107,11 +107,10 @@ def _clean_ages(table, path):
     ages = table["age"].to_numpy(dtype=float, copy=True)
     impossible = ages > MAX_AGE
     if impossible.any():
-        warnings.warn(
+        warn(
             f"{path}: {int(impossible.sum())} ages above {MAX_AGE:g} years "
             f"({shorten(table.loc[impossible, 'image'])}) cannot be true and are NaN.",
             DatasetWarning,
-            stacklevel=4,
         )
         ages[impossible] = np.nan
     return ages
@@ -216,7 +215,8 @@ def load_nih(
         target_names : list of str
             Names of the classes or findings.
         groups : ndarray of shape (n_images,) of str
-            Patients, as the table writes them.
+            Patients. Where the table names all of them by numbers, these are written without
+            leading zeros, so that "1" and "01" are one patient; else as the table writes them.
         frame : DataFrame
             One row per image: ``path``, ``target`` or the fourteen findings, ``patient``,
             ``split``, ``age`` (years, NaN where not known), ``sex``, ``view``, ``image`` (file

@@ -49,6 +49,7 @@ _OPTIONAL_COLUMNS = {
 # The box list says "Infiltrate" for what the label table calls "Infiltration".
 _BOX_LABELS = {"Infiltrate": "Infiltration"}
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([YMWD]?)", re.IGNORECASE)
+_NUMBER = re.compile(r"0*(\d+)(?:\.0*)?")
 _YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
@@ -106,6 +107,7 @@ def read_entries(path):
     )
     table["line"] = [line for line, _ in rows]
     _check_filled(table, path)
+    table["patient"] = _patients(table["patient"])
     table["age"] = _ages(table, path)
     for key in ("follow_up", *_OPTIONAL_COLUMNS):
         if key in table:
@@ -121,6 +123,14 @@ def _check_filled(table, path):
                 f"{path}: no {_ENTRY_COLUMNS[key]!r} in line {shorten(empty)}; "
                 "every row needs one."
             )
+
+
+def _patients(texts):
+    # A spreadsheet takes the zeros off, or adds ".0", in some rows or files and not in others.
+    matches = [_NUMBER.fullmatch(text) for text in texts]
+    if not all(matches):
+        return texts
+    return pd.Series([match[1] for match in matches], dtype=object)
 
 
 def _ages(table, path):

@@ -1,13 +1,14 @@
 """The optimiser of penalised logistic regression over a design that is only passed over."""
 
 import dataclasses
-import warnings
 
 import numpy as np
 import scipy.optimize
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
+
+from sklearn_cxr.utils._warn import warn
 
 # Pairs of steps and gradients that L-BFGS remembers; each costs two vectors of an image's size.
 _MEMORY = 20
@@ -161,9 +162,8 @@ def _warn(result, largest, tol, max_iter):
     else:
         why = "the line search found no better point"
         what = "Standardize the pixels, loosen tol, or lower C"
-    warnings.warn(
+    warn(
         f"The fit has not converged: {why}, and the largest component of the gradient is "
         f"{largest:.2g} (tol={tol:g}). {what}.",
         ConvergenceWarning,
-        stacklevel=6,
     )

@@ -1,7 +1,5 @@
 """Patient-wise folds that keep the shares of several labels at once."""
 
-import warnings
-
 import numpy as np
 from sklearn.utils import check_random_state
 
@@ -13,6 +11,7 @@ from sklearn_cxr.model_selection._groups import (
     label_indicators,
 )
 from sklearn_cxr.utils._sklearn import GroupsConsumerMixin, _BaseKFold, _num_samples
+from sklearn_cxr.utils._warn import warn
 
 _RESTARTS = 10
 _FEW_PATIENTS = 500
@@ -27,11 +26,10 @@ def _warn_about_rare(counts, names, n_splits):
         if n < n_splits
     ]
     if rare:
-        warnings.warn(
+        warn(
             f"With n_splits={n_splits} some folds lack: {'; '.join(rare)}. A score that needs "
             "them is undefined there; use fewer folds or leave these labels out of the score.",
             UserWarning,
-            stacklevel=7,
         )
 
 

@@ -1,6 +1,5 @@
 """One hold-out split by patient."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn_cxr.model_selection._groups import (
     label_indicators,
 )
 from sklearn_cxr.utils._sklearn import Interval, _num_samples, _safe_indexing, validate_params
+from sklearn_cxr.utils._warn import warn
 
 _RESTARTS = 30
 _GOOD_ENOUGH = (0.001, 0.005)
@@ -191,11 +191,10 @@ def _warn_about_deviations(in_test, sizes, counts, names, share):
                     f"{totals[1 + column] / totals[0]:.1%}"
                 )
     if found:
-        warnings.warn(
+        warn(
             f"With whole patients on either side, {'; '.join(found)}. Nearer was not found: few "
             "patients hold many of these images.",
             UserWarning,
-            stacklevel=4,
         )
 
 

@@ -168,7 +168,9 @@ class BaseImageTransformer(
 
 def as_float(images):
     """Images as floats: float32 and float64 stay as they are, all else becomes float32."""
-    return images if images.dtype in (np.float32, np.float64) else images.astype(np.float32)
+    native = images.dtype.newbyteorder("=")
+    dtype = native if native in (np.float32, np.float64) else np.float32
+    return images.astype(dtype, copy=False)
 
 
 def restore_dtype(values, dtype):

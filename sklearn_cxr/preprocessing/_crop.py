@@ -1,20 +1,16 @@
 """Crops that the image itself decides on, and the black borders of a collimated film."""
 
-import warnings
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 
 from sklearn_cxr.exceptions import FallbackWarning
 from sklearn_cxr.preprocessing._base import IMAGE_SHAPE_CONSTRAINT, VALUE_RANGE_CONSTRAINT
-from sklearn_cxr.preprocessing._geometry import (
-    BaseGeometricTransformer,
-    for_slices,
-    resolve_size,
-)
+from sklearn_cxr.preprocessing._geometry import BaseGeometricTransformer, resolve_size
 from sklearn_cxr.preprocessing._resize import SIZE_CONSTRAINT, crop_and_resize, whole_boxes
 from sklearn_cxr.utils._images import level_range
 from sklearn_cxr.utils._sklearn import Interval
+from sklearn_cxr.utils._warn import warn
 
 
 class BaseCrop(BaseGeometricTransformer):
@@ -37,15 +33,14 @@ class BaseCrop(BaseGeometricTransformer):
 
     def _warn_of_fallbacks(self, found):
         if not found.all():
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}: {np.sum(~found)} of {len(found)} images are kept "
                 f"whole, because {self._fallback_reason}.",
                 FallbackWarning,
-                stacklevel=4,
             )
 
     def _crop(self, images, boxes):
-        return crop_and_resize(images, boxes, self.size_, n_jobs=self.n_jobs)
+        return crop_and_resize(images, boxes, self.size_)
 
     def _transform_images(self, images):
         boxes, found = self._find_boxes(images)
@@ -123,9 +118,6 @@ class CropBorders(BaseCrop):
         ``(h, w)`` or ``(h, w, c)`` behind flat input. None means a square where the number of
         features is one, else one row. Shaped input tells its own.
 
-    n_jobs : int or None, default=None
-        Number of threads. None means 1 unless in a :func:`joblib.parallel_config` context.
-
     Attributes
     ----------
     size_ : tuple of (int, int)
@@ -170,7 +162,6 @@ class CropBorders(BaseCrop):
         "max_fraction": [Interval(Real, 0, 1, closed="both")],
         "value_range": VALUE_RANGE_CONSTRAINT,
         "image_shape": IMAGE_SHAPE_CONSTRAINT,
-        "n_jobs": [Integral, None],
     }
 
     def __init__(
@@ -182,7 +173,6 @@ class CropBorders(BaseCrop):
         max_fraction=0.5,
         value_range=None,
         image_shape=None,
-        n_jobs=None,
     ):
         self.threshold = threshold
         self.min_share = min_share
@@ -190,22 +180,17 @@ class CropBorders(BaseCrop):
         self.max_fraction = max_fraction
         self.value_range = value_range
         self.image_shape = image_shape
-        self.n_jobs = n_jobs
 
     def _find_boxes(self, images):
         low, high = level_range(images[:0], self.value_range, type(self).__name__)
         boxes = whole_boxes(images)
         found = np.ones(len(images), dtype=bool)
-
-        def work(part):
-            for i in range(len(images))[part]:
-                box = self._find_box(images[i], low, high)
-                if box is None:
-                    found[i] = False
-                else:
-                    boxes[i] = box
-
-        for_slices(work, len(images), self.n_jobs)
+        for i, image in enumerate(images):
+            box = self._find_box(image, low, high)
+            if box is None:
+                found[i] = False
+            else:
+                boxes[i] = box
         return boxes, found
 
     def _find_box(self, image, low, high):

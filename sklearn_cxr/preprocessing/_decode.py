@@ -14,7 +14,7 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 # Pillow's own bound: above it a file of a few kilobytes can fill the memory.
 MAX_PIXELS = 89_478_485
 _ORIENTATION = 0x0112
-_PHOTOMETRIC = 262
+_WIDTH, _LENGTH, _BITS, _PHOTOMETRIC = 256, 257, 258, 262
 # The decoder may shrink a JPEG no further than to twice the wanted size, so that the area
 # average that follows still decides the result.
 _JPEG_GAP = 2
@@ -110,8 +110,10 @@ def image_size(path):
         if is_dicom(content):
             return read_dicom_size(content)
         image = _identify(content)
-        width, height = image.size
-        return (width, height) if image.getexif().get(_ORIENTATION, 1) >= 5 else (height, width)
+        # Pillow turns the size of a TIFF by itself; its tags hold the size as it is stored.
+        tags = getattr(image, "tag_v2", {})
+        width, height = tags.get(_WIDTH, image.width), tags.get(_LENGTH, image.height)
+        return (width, height) if _is_turned(image) else (height, width)
     except ImageFormatError as error:
         raise ImageFormatError(f"{path}: {error}") from error
     except ImportError:
@@ -139,18 +141,24 @@ def _identify(content):
     return image
 
 
+def _is_turned(image):
+    """Tell whether the EXIF orientation swaps rows and columns."""
+    return image.getexif().get(_ORIENTATION, 1) >= 5
+
+
 def _open(content, options):
     """Upright Pillow image in mode L or RGB, or F on a scale of 0..65535."""
     if is_dicom(content):
-        return _from_unit(read_dicom(content, MAX_PIXELS), options)
+        return _from_unit(read_dicom(content, MAX_PIXELS))
     image = _identify(content)
     if image.format == "JPEG":
         mode = "L" if options.color == "gray" and image.mode == "RGB" else image.mode
-        image.draft(mode, (_JPEG_GAP * options.width, _JPEG_GAP * options.height))
+        sides = (_JPEG_GAP * options.width, _JPEG_GAP * options.height)
+        image.draft(mode, sides[::-1] if _is_turned(image) else sides)
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep(image, options)
+        return _from_deep(image)
     if options.dtype == "uint16" and content[24:26] in (b"\x10\x02", b"\x10\x06", b"\x10\x04"):
         raise ImageFormatError(
             "is a 16-bit PNG in colour or with alpha, which is decoded to 8 bits only. Save it as "
@@ -172,7 +180,7 @@ def _to_mode(image, mode):
     return image.convert(mode)
 
 
-def _from_deep(image, options):
+def _from_deep(image):
     """16-bit grey, in whichever mode Pillow opened it."""
     sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
     if not sixteen:
@@ -181,19 +189,14 @@ def _from_deep(image, options):
         )
     values = np.asarray(image).astype(np.float32)
     tags = getattr(image, "tag_v2", {})
-    if tags.get(_PHOTOMETRIC) == 0:
-        values = 65535 - values
-    return _from_unit(values / 65535, options)
+    # A TIFF says how many of the 16 bits are used; 12 are usual for films.
+    values /= 2.0 ** int(np.max(tags.get(_BITS, 16))) - 1
+    return _from_unit(1 - values if tags.get(_PHOTOMETRIC) == 0 else values)
 
 
-def _from_unit(values, options):
-    """Pillow image of a grey one in [0, 1]; deep until it has been resized."""
-    image = Image.fromarray(np.asarray(values * 65535, dtype=np.float32))
-    return image if options.color == "gray" else Image.merge("RGB", [_shallow(image)] * 3)
-
-
-def _shallow(image):
-    return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+def _from_unit(values):
+    """Pillow image in mode F of a grey one in [0, 1]; it stays deep until it has been resized."""
+    return Image.fromarray(np.asarray(values * 65535, dtype=np.float32))
 
 
 def placement(height, width, options):
@@ -239,6 +242,8 @@ def _place(image, options):
     elif image.mode == "F":
         values = np.clip(np.rint(values / 257), 0, 255)
     values = values.astype(options.dtype, copy=False)
+    if options.color == "rgb" and values.ndim == 2:
+        values = np.repeat(values[..., None], 3, axis=2)
     if values.shape == options.row_shape:
         return values
     canvas = np.full(options.row_shape, options.fill_value, dtype=options.dtype)

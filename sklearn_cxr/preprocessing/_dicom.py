@@ -7,6 +7,8 @@ import numpy as np
 from sklearn_cxr.exceptions import ImageFormatError
 from sklearn_cxr.utils._optional import import_optional
 
+_OPTIONAL = ("VOILUTFunction", "VOILUTSequence", "ModalityLUTSequence", "PixelPaddingValue")
+
 
 def is_dicom(content):
     """Tell whether the bytes carry the prefix of a DICOM file."""
@@ -39,10 +41,11 @@ def read_dicom(content, max_pixels):
     -------
     ndarray of shape (h, w), float
         Grey levels in [0, 1]: 0 and 1 are the ends of the window, or of the range that the
-        header's bit depth allows where there is no window.
+        header's bit depth allows where there is no window. Padding is black.
     """
     film = _dataset(content)
     _check_film(film, max_pixels)
+    _settle(film)
     pixels = import_optional("pydicom.pixels", extra="dicom", caller="Reading a DICOM file")
     try:
         stored = film.pixel_array
@@ -52,10 +55,17 @@ def read_dicom(content, max_pixels):
             f"has pixels in transfer syntax {name!r} that no installed decoder reads ({error}). "
             "Install the decoders with: pip install 'sklearn-cxr[dicom]'"
         ) from error
-    shown = pixels.apply_voi_lut(pixels.apply_modality_lut(stored, film), film)
+    rescaled = pixels.apply_modality_lut(stored, film)
+    if rescaled.dtype.kind == "f" and (rescaled == np.rint(rescaled)).all():
+        # A VOI table is looked up by integers.
+        rescaled = rescaled.astype(np.int64)
+    shown = pixels.apply_voi_lut(rescaled, film)
     low, high = _shown_range(film)
     unit = np.clip((shown.astype(np.float64) - low) / (high - low), 0, 1)
-    return 1 - unit if film.PhotometricInterpretation == "MONOCHROME1" else unit
+    if film.PhotometricInterpretation == "MONOCHROME1":
+        unit = 1 - unit
+    unit[_padding(film, stored)] = 0
+    return unit
 
 
 def _check_film(film, max_pixels):
@@ -71,6 +81,33 @@ def _check_film(film, max_pixels):
             f"has photometric interpretation {photometric!r}; a radiograph is MONOCHROME1 or "
             "MONOCHROME2."
         )
+
+
+def _is_empty(film, name):
+    return name not in film or film[name].is_empty
+
+
+def _settle(film):
+    """Take elements that are empty, as anonymisers leave them, for absent; complete pairs."""
+    window = ("WindowCenter", "WindowWidth")
+    unusable = [name for name in _OPTIONAL if _is_empty(film, name)]
+    if any(_is_empty(film, name) for name in window):
+        unusable += window
+    for name in unusable:
+        if name in film:
+            del film[name]
+    slope = 1 if _is_empty(film, "RescaleSlope") else float(film.RescaleSlope)
+    intercept = 0 if _is_empty(film, "RescaleIntercept") else float(film.RescaleIntercept)
+    film.RescaleSlope, film.RescaleIntercept = slope, intercept
+
+
+def _padding(film, stored):
+    """Tell which stored pixels lie outside of the film (PS3.3, C.7.5.1.1.2)."""
+    if "PixelPaddingValue" not in film:
+        return np.zeros(stored.shape, dtype=bool)
+    value = film.PixelPaddingValue
+    low, high = sorted((value, film.get("PixelPaddingRangeLimit", value)))
+    return (stored >= low) & (stored <= high)
 
 
 def _shown_range(film):
@@ -89,8 +126,7 @@ def _shown_range(film):
         if film.PixelRepresentation == 1
         else (0.0, 2.0**bits - 1)
     )
-    slope = float(film.get("RescaleSlope", 1) or 1)
-    intercept = float(film.get("RescaleIntercept", 0) or 0)
+    slope, intercept = float(film.RescaleSlope), float(film.RescaleIntercept)
     low, high = low * slope + intercept, high * slope + intercept
     # A window counts from the transformed low end even where the slope is negative.
     return (low, high) if "WindowWidth" in film else tuple(sorted((low, high)))

@@ -3,7 +3,9 @@
 from numbers import Integral, Real
 
 import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
 from skimage import exposure
+from sklearn.utils import gen_even_slices
 
 from sklearn_cxr.preprocessing._base import (
     IMAGE_SHAPE_CONSTRAINT,
@@ -11,8 +13,7 @@ from sklearn_cxr.preprocessing._base import (
     BaseImageTransformer,
     restore_dtype,
 )
-from sklearn_cxr.preprocessing._geometry import for_slices
-from sklearn_cxr.utils._images import level_range
+from sklearn_cxr.utils._images import level_dtype, level_range
 from sklearn_cxr.utils._sklearn import Interval, StrOptions
 
 _SMALLEST_TILE = 8
@@ -130,6 +131,11 @@ class HistogramEqualizer(BaseImageTransformer):
         self.n_jobs = n_jobs
 
     def _fit_images(self, images):
+        if images.dtype.kind == "b":
+            raise ValueError(
+                "HistogramEqualizer got booleans, which have no histogram to spread. Give grey "
+                "levels, such as uint8."
+            )
         self._tile()
         self.value_range_ = level_range(images, self.value_range, type(self).__name__)
 
@@ -143,8 +149,11 @@ class HistogramEqualizer(BaseImageTransformer):
                 for channel in range(planes.shape[-1]):
                     out_planes[i, ..., channel] = self._equalize(planes[i, ..., channel])
 
-        by_table = self.method == "global" and images.dtype == np.uint8
-        for_slices(work, len(images), 1 if by_table else self.n_jobs)
+        by_table = self.method == "global" and level_dtype(images.dtype) == "uint8"
+        workers = 1 if by_table else min(effective_n_jobs(self.n_jobs), len(images))
+        parts = gen_even_slices(len(images), workers)
+        # Threads, because all of them write into one output.
+        Parallel(n_jobs=workers, require="sharedmem")(delayed(work)(part) for part in parts)
         return out
 
     def _equalize(self, plane):
@@ -152,7 +161,8 @@ class HistogramEqualizer(BaseImageTransformer):
         if first == last:
             return plane
         dtype = plane.dtype
-        if dtype not in (np.uint8, np.uint16):
+        plane = plane.astype(dtype.newbyteorder("="), copy=False)
+        if level_dtype(dtype) is None:
             # scikit-image stretches to the image's own range anyway; done here in float64, no
             # dtype and no value range is outside of what it takes.
             first, last = float(first), float(last)

@@ -6,11 +6,9 @@ resize is a pure scaling.
 """
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import gen_even_slices
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from sklearn_cxr.preprocessing._base import BaseImageTransformer
@@ -87,18 +85,6 @@ def resolve_size(size, caller):
             f"{caller}: size must be a positive int or (height, width) of two, got {size!r}."
         )
     return tuple(int(side) for side in sides)
-
-
-def for_slices(function, n, n_jobs):
-    """Call ``function(slice)`` for slices that cover ``range(n)``, in threads where asked.
-
-    Memory has to be shared because the callers write into one output.
-    """
-    workers = min(effective_n_jobs(n_jobs), n)
-    if workers <= 1:
-        return [function(slice(0, n))]
-    tasks = (delayed(function)(part) for part in gen_even_slices(n, workers))
-    return Parallel(n_jobs=workers, require="sharedmem")(tasks)
 
 
 def _keeps_places(step):

@@ -137,7 +137,7 @@ class IntensityScaler(BaseImageTransformer):
 
     def _transform_batch(self, X):
         chunks = ImageChunks(self, X, reset=False)
-        dtype = np.float64 if chunks.dtype == np.float64 else np.float32
+        dtype = np.float64 if chunks.dtype.newbyteorder("=") == np.float64 else np.float32
         out = np.empty((len(chunks), chunks.n_features), dtype=dtype)
         for rows, chunk in chunks.items():
             if self._needs_levels:
@@ -158,6 +158,8 @@ class IntensityScaler(BaseImageTransformer):
 
     def _image_scales(self, flat):
         if self.mode == "percentile":
+            # Percentiles are interpolated, and booleans cannot be subtracted.
+            flat = flat.astype(np.uint8) if flat.dtype.kind == "b" else flat
             low, high = np.percentile(flat, self._check_percentiles(), axis=1, keepdims=True)
             return low.astype(np.float64), high.astype(np.float64) - low
         mean = flat.mean(axis=1, dtype=np.float64, keepdims=True)
@@ -168,7 +170,8 @@ class IntensityScaler(BaseImageTransformer):
 
     def _check_percentiles(self):
         low_high = np.asarray(self.percentiles)
-        if low_high.shape != (2,) or not 0 <= low_high[0] < low_high[1] <= 100:
+        numbers = low_high.shape == (2,) and low_high.dtype.kind in "iuf"
+        if not numbers or not 0 <= low_high[0] < low_high[1] <= 100:
             raise ValueError(
                 "percentiles must be (low, high) with 0 <= low < high <= 100, got "
                 f"{self.percentiles!r}."

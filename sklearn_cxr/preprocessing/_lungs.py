@@ -16,7 +16,7 @@ from sklearn_cxr.preprocessing._crop import BaseCrop, grey
 from sklearn_cxr.preprocessing._lung_fields import find_fields, reduce_film
 from sklearn_cxr.preprocessing._resize import SIZE_CONSTRAINT, resample, whole_boxes
 from sklearn_cxr.utils._images import level_range
-from sklearn_cxr.utils._sklearn import Interval, _fit_context, with_callbacks
+from sklearn_cxr.utils._sklearn import Interval, _fit_context, fit_task, with_callbacks
 
 _BLOCK = 256  # films that are held reduced at a time
 
@@ -43,9 +43,10 @@ class _FitTransformOnce:
         ndarray or DataFrame
             The cropped images in the form that `X` had.
         """
-        flat, shaped = self._validate(X, reset=True)
-        images = flat.reshape(len(flat), *self.image_shape_)
-        out = self._crop(images, self._fit_images(images))
+        with fit_task(self, X, y):
+            flat, shaped = self._validate(X, reset=True)
+            images = flat.reshape(len(flat), *self.image_shape_)
+            out = self._crop(images, self._fit_images(images))
         return out if shaped else out.reshape(len(out), -1)
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sklearn_cxr.utils._images import level_dtype
+
 # Sums of so many uint8 squares, or uint16 values, still fit into 32 bits.
 _ROWS_IN_32_BITS = 2**16
 
@@ -33,13 +35,14 @@ class ColumnMoments:
 
     def update(self, chunk):
         """Add the rows of `chunk`, an ndarray of shape (n, n_features)."""
-        if chunk.dtype not in (np.uint8, np.uint16):
+        known = level_dtype(chunk.dtype)
+        if known is None:
             chunk = chunk.astype(np.float64)
             mean = chunk.mean(axis=0)
             chunk -= mean
             self.merge(len(chunk), mean, np.einsum("ij,ij->j", chunk, chunk))
             return
-        wide = np.uint32 if chunk.dtype == np.uint8 else np.uint64
+        wide = np.uint32 if known == "uint8" else np.uint64
         for start in range(0, len(chunk), _ROWS_IN_32_BITS):
             part = chunk[start : start + _ROWS_IN_32_BITS]
             self._sum += part.sum(axis=0, dtype=np.uint32)

@@ -10,7 +10,7 @@ from sklearn_cxr.preprocessing._base import IMAGE_SHAPE_CONSTRAINT, BaseImageTra
 from sklearn_cxr.preprocessing._moments import ColumnMoments, is_constant
 from sklearn_cxr.utils._chunks import ImageChunks, chunk_slices
 from sklearn_cxr.utils._images import flatten_batch
-from sklearn_cxr.utils._sklearn import Interval, _fit_context
+from sklearn_cxr.utils._sklearn import Interval, _fit_context, fit_task, with_callbacks
 
 
 class PixelScaler(BaseImageTransformer):
@@ -109,6 +109,7 @@ class PixelScaler(BaseImageTransformer):
             vars(self).pop(name, None)
         self._learn(X)
 
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
         """Learn from more images, beside those seen before.
@@ -126,7 +127,8 @@ class PixelScaler(BaseImageTransformer):
         self : object
             The fitted transformer.
         """
-        self._learn(X)
+        with fit_task(self, X, y):
+            self._learn(X)
         return self
 
     def _learn(self, X):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sklearn_cxr.utils._images import level_dtype
+
 _DIGIT = 16
 _SIGN = np.uint64(1) << np.uint64(63)
 
@@ -70,7 +72,7 @@ def stream_percentiles(chunks, percentiles, *, size, dtype):
     """
     places = [(size - 1) * float(q) / 100 for q in percentiles]
     ranks = sorted({min(int(place) + up, size - 1) for place in places for up in (0, 1)})
-    select = _select_small if dtype in (np.uint8, np.uint16) else _select
+    select = _select if level_dtype(dtype) is None else _select_small
     found = dict(zip(ranks, select(chunks, ranks), strict=True))
     result = []
     for place in places:

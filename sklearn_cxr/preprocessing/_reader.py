@@ -1,27 +1,21 @@
 """From paths to pixels: the one transformer that opens image files."""
 
 import os
-import warnings
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from sklearn_cxr.exceptions import ImageFormatError, UnreadableImageWarning
+from sklearn_cxr.exceptions import UnreadableImageWarning
 from sklearn_cxr.preprocessing._base import wrap_flat_output
-from sklearn_cxr.preprocessing._decode import (
-    ReadOptions,
-    decode,
-    image_size,
-    load_bytes,
-    placement,
-)
+from sklearn_cxr.preprocessing._decode import ReadOptions, image_size, placement
+from sklearn_cxr.preprocessing._decode_files import decode_files
+from sklearn_cxr.preprocessing._geometry import resolve_size
 from sklearn_cxr.preprocessing._paths import check_paths
-from sklearn_cxr.preprocessing._store import DecodeStore, content_hash
+from sklearn_cxr.preprocessing._store import DecodeStore
 from sklearn_cxr.utils._images import pixel_names
 from sklearn_cxr.utils._sklearn import (
     CallbackSupportMixin,
@@ -32,10 +26,7 @@ from sklearn_cxr.utils._sklearn import (
     fit_task,
     with_callbacks,
 )
-
-# Enough to make a task worth handing over, few enough that workers finish together.
-_FILES_PER_TASK = 16
-_TASKS_PER_WORKER = 8
+from sklearn_cxr.utils._warn import warn
 
 
 class _PathTransform:
@@ -140,7 +131,7 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
     Attributes
     ----------
     errors_ : DataFrame with columns "file" and "reason"
-        Files of ``fit`` that could not be read.
+        Files of ``fit`` that could not be read; the index is their position in `X`.
 
     image_shape_ : tuple of int
         Shape of one image of the result, ``(h, w)`` or ``(h, w, 3)``.
@@ -172,7 +163,7 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
     """
 
     _parameter_constraints: dict = {
-        "size": [Interval(Integral, 1, None, closed="left"), tuple],
+        "size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "aspect": [StrOptions({"stretch", "pad", "crop"})],
         "color": [StrOptions({"gray", "rgb"})],
         "dtype": [StrOptions({"uint8", "uint16"})],
@@ -240,17 +231,25 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
         paths = check_paths(self, X, reset=True)
         images, errors = self._read(paths)
         self.image_shape_ = self._options().row_shape
-        self.errors_ = _error_frame(paths, errors)
+        # Arrays, because skops cannot save a DataFrame.
+        self._error_positions = np.array(sorted(errors), dtype=np.intp)
+        self._error_files = np.array([paths[i] for i in sorted(errors)], dtype=str)
+        self._error_reasons = np.array([str(errors[i]) for i in sorted(errors)], dtype=str)
         return images, errors
 
+    @property
+    def errors_(self):
+        """Files of ``fit`` that could not be read."""
+        check_is_fitted(self)
+        return _error_frame(self._error_positions, self._error_files, self._error_reasons)
+
     def _options(self):
-        height, width = (self.size, self.size) if isinstance(self.size, Integral) else self.size
-        if min(height, width) < 1:
-            raise ValueError(f"size must be positive, got {self.size!r}.")
+        self._validate_params()
+        height, width = resolve_size(self.size, "ImageReader")
         if self.fill_value > np.iinfo(self.dtype).max:
             raise ValueError(f"fill_value={self.fill_value} does not fit into {self.dtype}.")
         return ReadOptions(
-            int(height), int(width), self.aspect, self.color, self.dtype, int(self.fill_value)
+            height, width, self.aspect, self.color, self.dtype, int(self.fill_value)
         )
 
     def _read(self, paths):
@@ -258,34 +257,25 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
         options = self._options()
         if self.cache_dir is not None:
             store = DecodeStore(self.cache_dir, options)
-            images, errors = store.rows(paths, lambda new: self._decode_all(new, options))
-            if errors and self.on_error == "raise":
-                raise errors[min(errors)]
-            return images, errors
+            return store.rows(paths, lambda new: self._decode(new, options), self.on_error)
         images = np.empty((len(paths), *options.row_shape), dtype=options.dtype)
         errors = {}
-        for i, (_, image) in enumerate(self._decode_all(paths, options)):
+        for i, (_, image) in enumerate(self._decode(paths, options)):
             if isinstance(image, Exception):
-                if self.on_error == "raise":
-                    raise image
                 errors[i] = image
                 image = options.fill_value
             images[i] = image
         return images, errors
 
-    def _decode_all(self, paths, options):
-        """Yield content hash and image, or error, of each path in order."""
-        workers = effective_n_jobs(self.n_jobs)
-        size = min(_FILES_PER_TASK, max(1, len(paths) // (_TASKS_PER_WORKER * workers)))
-        tasks = (
-            delayed(_decode_some)(paths[i : i + size], options, self.cache_dir)
-            for i in range(0, len(paths), size)
+    def _decode(self, paths, options):
+        return decode_files(
+            paths,
+            options,
+            on_error=self.on_error,
+            with_hash=self.cache_dir is not None,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
         )
-        parallel = Parallel(n_jobs=self.n_jobs, require="sharedmem", return_as="generator")
-        with _progress(len(paths), self.verbose) as bar:
-            for results in parallel(tasks):
-                yield from results
-                bar.update(len(results))
 
     def _finish(self, images, errors):
         self._warn(images, errors)
@@ -295,12 +285,11 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
         if not errors:
             return
         first = errors[min(errors)]
-        warnings.warn(
+        warn(
             f"{len(errors)} of {len(images)} images could not be read; their rows hold "
             f"{self.fill_value}. The first: {first} See report(X) for all of them, and "
             "drop_unreadable(X, y, groups) to do without them.",
             UnreadableImageWarning,
-            stacklevel=4,
         )
 
     def report(self, X):
@@ -317,7 +306,11 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
             One row for each unreadable file; the index is its position in `X`.
         """
         paths = check_paths(self, X, reset=None)
-        return _error_frame(paths, self._reporting()._read(paths)[1])
+        errors = self._reporting()._read(paths)[1]
+        positions = sorted(errors)
+        return _error_frame(
+            positions, [paths[i] for i in positions], [str(errors[i]) for i in positions]
+        )
 
     def drop_unreadable(self, X, y=None, groups=None):
         """Leave out the images that cannot be read, together with their labels and patients.
@@ -402,32 +395,11 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
         return tags
 
 
-def _decode_some(paths, options, cache_dir):
-    results = []
-    for path in paths:
-        try:
-            content = load_bytes(path)
-            # Only the store asks whether two files are the same.
-            key = content_hash(content) if cache_dir is not None else None
-            results.append((key, decode(path, content, options)))
-        except ImageFormatError as error:
-            results.append((None, error))
-    return results
-
-
-def _progress(total, verbose):
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, desc="Reading images", unit="img", disable=not verbose)
-
-
-def _error_frame(paths, errors):
-    positions = sorted(errors)
+def _error_frame(positions, files, reasons):
+    columns = {"file": files, "reason": reasons}
     return pd.DataFrame(
         {
-            "file": pd.Series([paths[i] for i in positions], index=positions, dtype=object),
-            "reason": pd.Series(
-                [str(errors[i]) for i in positions], index=positions, dtype=object
-            ),
+            name: pd.Series([str(value) for value in values], index=list(positions), dtype=object)
+            for name, values in columns.items()
         }
     )

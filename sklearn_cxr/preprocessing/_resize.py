@@ -7,11 +7,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from sklearn_cxr.preprocessing._base import IMAGE_SHAPE_CONSTRAINT
-from sklearn_cxr.preprocessing._geometry import (
-    BaseGeometricTransformer,
-    for_slices,
-    resolve_size,
-)
+from sklearn_cxr.preprocessing._geometry import BaseGeometricTransformer, resolve_size
 from sklearn_cxr.utils._sklearn import Interval, StrOptions
 
 SIZE_CONSTRAINT = [Interval(Integral, 1, None, closed="left"), "array-like"]
@@ -54,7 +50,7 @@ def _weights(n_in, n_out, anti_aliasing, dtype):
 
 def _working_dtype(dtype):
     # float32 holds every level of 16 bits; wider integers need float64.
-    wide = dtype == np.float64 or (dtype.kind in "iu" and dtype.itemsize > 2)
+    wide = dtype.itemsize > {"f": 4, "i": 2, "u": 2}.get(dtype.kind, 1)
     return np.float64 if wide else np.float32
 
 
@@ -100,7 +96,7 @@ def store(values, out):
     out[...] = values
 
 
-def crop_and_resize(images, boxes, size, *, anti_aliasing=True, n_jobs=None):
+def crop_and_resize(images, boxes, size, *, anti_aliasing=True):
     """Cut a box out of each image and bring it to `size`.
 
     Parameters
@@ -117,25 +113,18 @@ def crop_and_resize(images, boxes, size, *, anti_aliasing=True, n_jobs=None):
     anti_aliasing : bool, default=True
         As in :func:`resample`.
 
-    n_jobs : int or None, default=None
-        Number of threads.
-
     Returns
     -------
     ndarray of shape (n, *size[, c])
         Images of the dtype of `images`.
     """
     out = np.empty((len(images), *size, *images.shape[3:]), dtype=images.dtype)
-
-    def work(part):
-        for image, (x, y, w, h), target in zip(images[part], boxes[part], out[part], strict=True):
-            crop = image[y : y + h, x : x + w]
-            if crop.shape[:2] == tuple(size):
-                target[...] = crop
-            else:
-                store(resample(crop, size, anti_aliasing=anti_aliasing), target)
-
-    for_slices(work, len(images), n_jobs)
+    for image, (x, y, w, h), target in zip(images, boxes, out, strict=True):
+        crop = image[y : y + h, x : x + w]
+        if crop.shape[:2] == tuple(size):
+            target[...] = crop
+        else:
+            store(resample(crop, size, anti_aliasing=anti_aliasing), target)
     return out
 
 
@@ -164,9 +153,6 @@ class Resize(BaseGeometricTransformer):
     image_shape : tuple of int or None, default=None
         ``(h, w)`` or ``(h, w, c)`` behind flat input. None means a square where the number of
         features is one, else one row. Shaped input tells its own.
-
-    n_jobs : int or None, default=None
-        Number of threads. None means 1 unless in a :func:`joblib.parallel_config` context.
 
     Attributes
     ----------
@@ -202,14 +188,12 @@ class Resize(BaseGeometricTransformer):
         "size": SIZE_CONSTRAINT,
         "anti_aliasing": ["boolean"],
         "image_shape": IMAGE_SHAPE_CONSTRAINT,
-        "n_jobs": [Integral, None],
     }
 
-    def __init__(self, size=224, *, anti_aliasing=True, image_shape=None, n_jobs=None):
+    def __init__(self, size=224, *, anti_aliasing=True, image_shape=None):
         self.size = size
         self.anti_aliasing = anti_aliasing
         self.image_shape = image_shape
-        self.n_jobs = n_jobs
 
     def _fit_images(self, images):
         self.size_ = resolve_size(self.size, type(self).__name__)
@@ -219,11 +203,7 @@ class Resize(BaseGeometricTransformer):
 
     def _transform_images(self, images):
         return crop_and_resize(
-            images,
-            whole_boxes(images),
-            self.size_,
-            anti_aliasing=self.anti_aliasing,
-            n_jobs=self.n_jobs,
+            images, whole_boxes(images), self.size_, anti_aliasing=self.anti_aliasing
         )
 
 

@@ -1,7 +1,6 @@
 """A row-indexed view of images that lie in memory-mapped files."""
 
 import math
-import operator
 
 import numpy as np
 
@@ -13,7 +12,7 @@ class ImageRows:
     view keeps, for each row, the block and the position in it. It behaves like a read-only
     array in what estimators ask of one: `shape`, `dtype`, ``len``, ``np.asarray``, indexing.
     Indexing rows by a slice, a mask or a list gives another view and copies nothing; anything
-    that reaches into the images gives an ndarray.
+    that reaches into the images gives an ndarray. For arithmetic take ``np.asarray`` first.
 
     Pickling stores the names of the mapped files, not their pixels.
 
@@ -106,7 +105,7 @@ class ImageRows:
     def __array__(self, dtype=None, copy=None):
         whole = self._as_slice()
         if whole is not None and not copy:
-            out = whole.reshape(self.shape)
+            out = _read_only(whole.reshape(self.shape))
         elif copy is False:
             raise ValueError(
                 "These rows lie apart: an array of them cannot be had without a copy."
@@ -133,33 +132,35 @@ class ImageRows:
         return out.reshape(self.shape)
 
     def __getitem__(self, key):
-        inside = ()
-        if isinstance(key, tuple):
-            rows, *inside = key if key else (slice(None),)
-            inside = tuple(inside)
-            if rows is Ellipsis:
-                rows, inside = slice(None), (Ellipsis, *inside)
-        else:
-            rows = key
-        if rows is Ellipsis:
-            rows = slice(None)
-        if not isinstance(rows, slice | list) and np.ndim(rows) == 0:
-            position = operator.index(rows)
-            image = np.asarray(self._blocks[self._block[position]][self._row[position]])
-            image = image.reshape(self.shape[1:])
-            return image[inside] if inside else image
-        rows = rows if isinstance(rows, slice) else self._row_selector(rows)
+        key = key if isinstance(key, tuple) else (key,)
+        if any(part is None for part in key) or sum(part is Ellipsis for part in key) > 1:
+            raise IndexError("Rows are indexed without new axes and with one ellipsis at most.")
+        rows, inside = (slice(None), key) if not key or key[0] is Ellipsis else (key[0], key[1:])
+        if not isinstance(rows, slice):
+            rows = self._row_numbers(rows)
+        if np.ndim(rows) == 0 and not isinstance(rows, slice):
+            image = np.asarray(self._blocks[self._block[rows]][self._row[rows]])
+            return _read_only(image.reshape(self.shape[1:]))[inside]
         view = ImageRows(self._blocks, self._block[rows], self._row[rows], flat=self._flat)
-        if all(part is Ellipsis or part == slice(None) for part in inside):
+        if all(_is_everything(part) for part in inside):
             return view
+        if not isinstance(rows, slice) and any(np.ndim(part) for part in inside):
+            # Two index arrays are taken pairwise, which NumPy alone does right.
+            return np.asarray(self)[(rows, *inside)]
         return np.asarray(view)[(slice(None), *inside)]
 
     @staticmethod
-    def _row_selector(rows):
+    def _row_numbers(rows):
+        """Bring what selects rows to integers or a mask."""
         rows = np.asarray(rows)
-        if rows.ndim != 1:
-            raise IndexError(f"Rows are selected by a 1-D index, got one of shape {rows.shape}.")
-        return rows if rows.dtype == bool else rows.astype(np.intp)
+        if rows.size == 0 and rows.dtype.kind == "f":
+            rows = rows.astype(np.intp)  # an empty list
+        if rows.dtype.kind not in "iub" or rows.ndim > 1 or (rows.dtype == bool and not rows.ndim):
+            raise IndexError(
+                "Rows are selected by an integer, a slice, or a 1-D array of integers or of "
+                f"booleans, got {rows.dtype} of shape {rows.shape}."
+            )
+        return rows
 
     def pieces(self):
         """Yield the rows block by block, for a pass over them in whatever order.
@@ -205,9 +206,12 @@ class ImageRows:
         return np.asarray(self).reshape(shape)
 
     def __getstate__(self):
+        used, block = np.unique(self._block, return_inverse=True)
+        blocks = [_block_state(self._blocks[i]) for i in used]
         return {
-            "blocks": [_block_state(block) for block in self._blocks],
-            "block": self._block,
+            # A view of no rows still has to know the shape of one.
+            "blocks": blocks or [np.array(self._blocks[0][:0])],
+            "block": block,
             "row": self._row,
             "flat": self._flat,
         }
@@ -215,6 +219,16 @@ class ImageRows:
     def __setstate__(self, state):
         blocks = [_block_from_state(block) for block in state["blocks"]]
         self.__init__(blocks, state["block"], state["row"], flat=state["flat"])
+
+
+def _is_everything(part):
+    return part is Ellipsis or (isinstance(part, slice) and part == slice(None))
+
+
+def _read_only(array):
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _block_state(block):

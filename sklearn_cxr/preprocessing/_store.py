@@ -1,15 +1,8 @@
 """The decode store: every distinct file is decoded once, and shared through memory maps.
 
-A store is a folder, one for each set of read options. It holds segments, files that are
-written under a temporary name, flushed and renamed, and never changed afterwards:
-
-    rows      .npy array (m, h, w[, c]) of images
-    contents  .npy array (m, 2) uint64, hash of the file that each row was decoded from
-    names     .npy array (k, 4) uint64, hash of path + size + mtime, and of the content behind it
-    footer    magic, positions of the two tables, length of the whole
-
-A file without a whole footer is not believed. A lock lets one process decode at a time, so
-that nothing is decoded twice; a killed process loses its lock and at most one segment.
+A store is a folder, one for each set of read options, that holds segment files (see
+`_segments`). A lock lets one process decode at a time, so that nothing is decoded twice; a
+killed process loses its lock and at most one segment.
 """
 
 import contextlib
@@ -17,40 +10,28 @@ import errno
 import hashlib
 import json
 import os
-import struct
-import uuid
-import warnings
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
-from sklearn_cxr.exceptions import StoreWarning
+from sklearn_cxr.exceptions import ImageFormatError, StoreWarning
 from sklearn_cxr.preprocessing._decode import file_error
 from sklearn_cxr.preprocessing._rows import ImageRows
+from sklearn_cxr.preprocessing._segments import (
+    DamagedSegmentError,
+    Index,
+    name_hash,
+    open_segment,
+    write_segment,
+)
+from sklearn_cxr.utils._warn import warn
 
-_MAGIC = b"cxrrows1"
-_FOOTER = struct.Struct("<8sQQQ")
-_SEGMENT_BYTES = 64 * 2**20
-_FORMAT = 1
-
-
-def name_hash(path):
-    """Hash of a file's absolute path, size and time of change, as two uint64.
-
-    Raises
-    ------
-    OSError
-        If there is no such file.
-    """
-    status = os.stat(path)
-    identity = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
-    return content_hash(identity.encode("utf-8", "surrogatepass"))
-
-
-def content_hash(content):
-    """Hash of bytes, as two uint64."""
-    return struct.unpack("<QQ", hashlib.blake2b(content, digest_size=16).digest())
+_SEGMENT_BYTES = 32 * 2**20
+# So many segments of less than a quarter of that size are merged when the store is written to.
+_SMALL_SEGMENTS = 32
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class DecodeStore:
@@ -67,13 +48,16 @@ class DecodeStore:
 
     def __init__(self, cache_dir, options):
         self.options = options
-        description = json.dumps([_FORMAT, *map(str, vars(options).items())])
-        digest = hashlib.blake2b(description.encode(), digest_size=6).hexdigest()
-        name = f"{options.height}x{options.width}-{options.color}-{options.dtype}-{digest}"
-        self.folder = Path(cache_dir).expanduser().absolute() / name
+        decisive = dict(vars(options))
+        if options.aspect != "pad":
+            del decisive["fill_value"]
+        description = json.dumps(sorted(decisive.items())).encode()
+        self._key = hashlib.blake2b(description, digest_size=16).digest()
+        name = f"{options.height}x{options.width}-{options.color}-{options.dtype}"
+        self.folder = Path(cache_dir).expanduser().absolute() / f"{name}-{self._key.hex()[:12]}"
         self._segments = {}
 
-    def rows(self, paths, decode_new):
+    def rows(self, paths, decode_new, on_error):
         """View of the images of `paths`, decoding what the store does not hold.
 
         Parameters
@@ -85,6 +69,9 @@ class DecodeStore:
             Called with a list of distinct paths; yields for each, in order, a pair: the hash of
             its content, and its image or an error.
 
+        on_error : {"raise", "report"}
+            Whether a file that is not there raises before anything is decoded.
+
         Returns
         -------
         rows : ImageRows
@@ -94,32 +81,40 @@ class DecodeStore:
             Reason for each position that could not be read.
         """
         names, errors = self._names(paths)
-        self._load()
-        if self._missing(names):
-            with self._lock():
-                self._load()
-                new = self._missing(names)
-                failed = self._fill([(name, paths[i]) for name, i in new.items()], decode_new)
-            errors |= {i: failed[n] for i, n in enumerate(names) if n in failed}
-        return self._view(names, errors), errors
+        if errors and on_error == "raise":
+            raise errors[min(errors)]
+        index = self._load()
+        extra, failed = {}, {}
+        if len(self._missing(index, names, errors)):
+            try:
+                with self._lock():
+                    index = self._load()
+                    missing = self._missing(index, names, errors)
+                    failed = self._fill(index, names, missing, paths, decode_new)
+                    index = self._load()
+            except PermissionError:
+                missing = self._missing(index, names, errors)
+                extra, failed = self._decode_beside(names, missing, paths, decode_new)
+        # Equal files fail alike, and were decoded once.
+        errors |= {i: failed[name] for i, name in enumerate(map(tuple, names)) if name in failed}
+        return self._view(index, names, errors, extra), errors
 
     def _names(self, paths):
-        names, errors = [], {}
+        names, errors = np.zeros((len(paths), 2), dtype=np.uint64), {}
         for i, path in enumerate(paths):
             try:
-                names.append(name_hash(path))
+                names[i] = name_hash(path)
             except (OSError, ValueError) as error:
-                names.append(None)
                 errors[i] = file_error(path, error)
         return names, errors
 
-    def _missing(self, names):
+    def _missing(self, index, names, errors):
         """First position of each name that the store does not hold."""
-        missing = {}
-        for i, name in enumerate(names):
-            if name is not None and name not in self._name_to_place:
-                missing.setdefault(name, i)
-        return missing
+        unknown = index.by_name(names)[:, 0] < 0
+        unknown[list(errors)] = False
+        positions = np.flatnonzero(unknown)
+        first = np.unique(names[positions], axis=0, return_index=True)[1]
+        return positions[np.sort(first)]
 
     @contextlib.contextmanager
     def _lock(self):
@@ -128,7 +123,9 @@ class DecodeStore:
             lock = FileLock(self.folder / ".lock")
             lock.acquire()
         try:
-            self._clean()
+            # Under the lock nobody writes: temporary files are those of killed processes.
+            for stray in self.folder.glob("*.tmp"):
+                stray.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
@@ -139,130 +136,135 @@ class DecodeStore:
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            full = error.errno in _FULL
             advice = "It is full: free" if full else "Check its permissions and free"
-            raise OSError(
+            kind = PermissionError if error.errno in _READ_ONLY else OSError
+            raise kind(
                 error.errno,
                 f"The decode store {self.folder} cannot {what} ({error.strerror}). {advice} "
                 "space, or give ImageReader another cache_dir",
             ) from error
 
-    def _clean(self):
-        # Under the lock nobody writes, so temporary files are those of killed processes.
-        for stray in self.folder.glob("*.tmp"):
-            stray.unlink(missing_ok=True)
-
     def _load(self):
-        """Take in the segments that are there; set damaged ones aside."""
-        for path in sorted(self.folder.glob("*.seg")):
+        """Take in the segments that are there, and set damaged ones aside."""
+        found = sorted(self.folder.glob("*.seg"))
+        known = {path.name for path in found}
+        self._segments = {name: s for name, s in self._segments.items() if name in known}
+        for path in found:
             if path.name in self._segments:
                 continue
-            segment = _open_segment(path, self.options)
-            if segment is None:
-                warnings.warn(
-                    f"{path} in the decode store is damaged or not a part of it; it is set aside "
-                    "as .damaged and its images are decoded again.",
-                    StoreWarning,
-                    stacklevel=4,
-                )
-                with contextlib.suppress(FileNotFoundError):  # another process was first
-                    os.replace(path, path.with_suffix(".damaged"))
-                continue
-            self._segments[path.name] = segment
-        self._index()
+            try:
+                with self._told(f"open {path.name}"):
+                    self._segments[path.name] = open_segment(
+                        path, self._key, self.options.row_shape, np.dtype(self.options.dtype)
+                    )
+            except DamagedSegmentError:
+                self._set_aside(path)
+        return Index(list(self._segments.values()))
 
-    def _index(self):
-        place, self._name_to_place, names = {}, {}, []
-        for number, (_, contents, segment_names) in enumerate(self._segments.values()):
-            for row, content in enumerate(map(tuple, contents.tolist())):
-                place[content] = (number, row)
-            names += segment_names.tolist()
-        self._content_to_place = place
-        for a, b, *content in names:
-            if tuple(content) in place:
-                self._name_to_place[a, b] = place[tuple(content)]
+    def _set_aside(self, path):
+        warn(
+            f"{path} in the decode store is damaged or not a part of it; it is set aside as "
+            ".damaged and its images are decoded again.",
+            StoreWarning,
+        )
+        with contextlib.suppress(FileNotFoundError), self._told(f"set {path.name} aside"):
+            os.replace(path, path.with_suffix(".damaged"))
 
-    def _fill(self, wanted, decode_new):
-        failed = {}
-        size = max(1, _SEGMENT_BYTES // (np.prod(self.options.row_shape) * 2))
-        results = decode_new([path for _, path in wanted])
-        rows, contents, names = [], [], []
-        seen = set(self._content_to_place)
-        for (name, _), (content, image) in zip(wanted, results, strict=True):
+    def _fill(self, index, names, missing, paths, decode_new):
+        """Decode and write what is missing; return the error of each name that failed."""
+        failed, batch = {}, _Batch(self, index)
+        results = decode_new([paths[i] for i in missing])
+        for i, (content, image) in zip(missing, results, strict=True):
             if isinstance(image, Exception):
-                failed[name] = image
-                continue
-            names.append((*name, *content))
-            if content not in seen:
-                seen.add(content)
-                rows.append(image)
-                contents.append(content)
-            if len(rows) >= size:
-                self._write(rows, contents, names)
-                rows, contents, names = [], [], []
-        if names:
-            self._write(rows, contents, names)
-        self._load()
+                failed[tuple(names[i])] = image
+            else:
+                batch.add(names[i], content, image)
+        batch.write()
+        self._merge(index)
         return failed
 
-    def _write(self, rows, contents, names):
-        name = uuid.uuid4().hex
-        temporary = self.folder / f"{name}.tmp"
-        images = np.zeros((len(rows), *self.options.row_shape), dtype=self.options.dtype)
-        for i, row in enumerate(rows):
-            images[i] = row
-        with self._told(f"take {images.nbytes / 1e6:.0f} MB more"):
-            try:
-                with open(temporary, "wb") as stream:
-                    np.save(stream, images)
-                    where_contents = stream.tell()
-                    np.save(stream, np.array(contents, dtype=np.uint64).reshape(-1, 2))
-                    where_names = stream.tell()
-                    np.save(stream, np.array(names, dtype=np.uint64).reshape(-1, 4))
-                    length = stream.tell() + _FOOTER.size
-                    stream.write(_FOOTER.pack(_MAGIC, where_contents, where_names, length))
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                os.replace(temporary, self.folder / f"{name}.seg")
-            finally:
-                temporary.unlink(missing_ok=True)
-
-    def _view(self, names, errors):
-        blank = np.full((1, *self.options.row_shape), self.options.fill_value, self.options.dtype)
-        blocks = [rows for rows, _, _ in self._segments.values()] + [blank]
-        nowhere = (len(blocks) - 1, 0)
-        places = [
-            nowhere if i in errors else self._name_to_place[name] for i, name in enumerate(names)
+    def _merge(self, index):
+        """Make one segment of many small ones, such as single films read one by one leave."""
+        small = [
+            i
+            for i, s in enumerate(index.segments)
+            if np.prod(s.shape) * s.dtype.itemsize < _SEGMENT_BYTES // 4
         ]
-        block, row = np.array(places, dtype=np.intp).reshape(-1, 2).T
-        used = np.unique(block)
-        return ImageRows([blocks[i] for i in used], np.searchsorted(used, block), row)
+        if len(small) < _SMALL_SEGMENTS:
+            return
+        chosen, total = [], 0
+        for i in small:
+            total += np.prod(index.segments[i].shape) * index.segments[i].dtype.itemsize
+            if total > _SEGMENT_BYTES:
+                break
+            chosen.append(i)
+        parts = [index.segments[i] for i in chosen]
+        with self._told("be written to"):
+            images = np.concatenate([np.asarray(part.rows) for part in parts])
+            contents = np.concatenate([part.contents for part in parts])
+            write_segment(self.folder, self._key, images, contents, index.names_of(chosen))
+            for part in parts:
+                part.path.unlink(missing_ok=True)
+
+    def _decode_beside(self, names, missing, paths, decode_new):
+        """Decode what a store lacks that must not be written to, into memory."""
+        images, failed = {}, {}
+        results = decode_new([paths[i] for i in missing])
+        for i, (_, image) in zip(missing, results, strict=True):
+            name = tuple(names[i])
+            (failed if isinstance(image, ImageFormatError) else images)[name] = image
+        if images:
+            warn(
+                f"The decode store {self.folder} cannot be written to; {len(images)} images that "
+                "it lacks are decoded into memory, and will be again at the next call.",
+                StoreWarning,
+            )
+        return images, failed
+
+    def _view(self, index, names, errors, extra):
+        options = self.options
+        places = index.by_name(names)
+        positions = {name: number for number, name in enumerate(extra, start=1)}
+        for i, name in enumerate(map(tuple, names)):
+            if i in errors:
+                places[i] = len(index.segments), 0
+            elif name in positions:
+                places[i] = len(index.segments), positions[name]
+        blank = np.full(options.row_shape, options.fill_value, options.dtype)
+        used = np.unique(places[:, 0])
+        with self._told("be mapped into memory"):
+            mapped = [index.segments[i].rows for i in used if i < len(index.segments)]
+        beside = [np.stack([blank, *extra.values()])] if len(mapped) < len(used) else []
+        return ImageRows(mapped + beside, np.searchsorted(used, places[:, 0]), places[:, 1])
 
 
-def _open_segment(path, options):
-    """Map rows and two tables of a segment, or return None where it cannot be believed."""
-    try:
-        with open(path, "rb") as stream:
-            length = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, length - _FOOTER.size))
-            magic, where_contents, where_names, written = _FOOTER.unpack(stream.read())
-            if magic != _MAGIC or written != length:
-                return None
-            stream.seek(0)
-            version = np.lib.format.read_magic(stream)
-            if version != (1, 0):
-                return None
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-            offset = stream.tell()
-            stream.seek(where_contents)
-            contents = np.load(stream, allow_pickle=False)
-            stream.seek(where_names)
-            names = np.load(stream, allow_pickle=False)
-    except (OSError, ValueError, EOFError, struct.error):
-        return None
-    fits = shape[1:] == options.row_shape and dtype == options.dtype and not fortran
-    if not fits or len(contents) != shape[0]:
-        return None
-    if shape[0] == 0:
-        return np.empty(shape, dtype), contents, names
-    return np.memmap(path, mode="r", dtype=dtype, shape=shape, offset=offset), contents, names
+class _Batch:
+    # Images on their way into segments of a bounded size.
+    def __init__(self, store, index):
+        self._store, self._index, self._seen = store, index, set()
+        options = store.options
+        row_bytes = np.prod(options.row_shape) * np.dtype(options.dtype).itemsize
+        self._limit = max(1, int(_SEGMENT_BYTES // row_bytes))
+        self._images, self._contents, self._names = [], [], []
+
+    def add(self, name, content, image):
+        self._names.append((*name, *content))
+        key = np.array([content], dtype=np.uint64)
+        if content not in self._seen and self._index.by_content(key)[0, 0] < 0:
+            self._seen.add(content)
+            self._images.append(image)
+            self._contents.append(content)
+        if len(self._images) >= self._limit:
+            self.write()
+
+    def write(self):
+        if not self._names:
+            return
+        store = self._store
+        images = np.zeros((len(self._images), *store.options.row_shape), store.options.dtype)
+        for i, image in enumerate(self._images):
+            images[i] = image
+        with store._told(f"take {images.nbytes / 1e6:.0f} MB more"):
+            write_segment(store.folder, store._key, images, self._contents, self._names)
+        self._images, self._contents, self._names = [], [], []

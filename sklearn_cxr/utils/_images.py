@@ -5,10 +5,13 @@ identically to the shaped and the flat form of the same pixels.
 """
 
 import math
+from numbers import Real
 
 import numpy as np
 from sklearn.utils.validation import validate_data
 
+# By kind and size of the dtype, since the byte order is a matter of storage.
+_LEVEL_DTYPES = {("u", 1): "uint8", ("u", 2): "uint16"}
 KINDS = {
     "uint8": "uint8 grey levels in 0..255",
     "uint16": "uint16 grey levels in 0..65535",
@@ -64,12 +67,16 @@ def resolve_image_shape(n_features, image_shape=None):
     return (side, side) if side * side == n_features else (1, n_features)
 
 
+def level_dtype(dtype):
+    """Return "uint8" or "uint16", whose grey levels are known, in any byte order; else None."""
+    return _LEVEL_DTYPES.get((dtype.kind, dtype.itemsize))
+
+
 def input_kind(X):
     """Name the kind of grey level in `X`: uint8, uint16, unit float or other."""
-    if X.dtype == np.uint8:
-        return "uint8"
-    if X.dtype == np.uint16:
-        return "uint16"
+    known = level_dtype(X.dtype)
+    if known is not None:
+        return known
     if X.dtype.kind == "f" and X.size and X.min() >= 0 and X.max() <= 1:
         return "unit float"
     return "other"
@@ -255,18 +262,13 @@ def level_range(X, value_range, caller):
     Raises
     ------
     ValueError
-        If values lie outside the range, or None was given for a dtype whose range is unknown.
+        If values lie outside the range, or None was given for a dtype whose range is unknown,
+        or the range is none, or one that the dtype cannot hold.
     """
     if value_range is not None:
-        low, high = (float(bound) for bound in value_range)
-        if not low < high:
-            raise ValueError(
-                f"value_range must be (low, high) with low < high, got {value_range}."
-            )
-    elif X.dtype == np.uint8:
-        return 0.0, 255.0
-    elif X.dtype == np.uint16:
-        return 0.0, 65535.0
+        low, high = _check_value_range(value_range, X.dtype)
+    elif level_dtype(X.dtype) is not None:
+        return 0.0, float(np.iinfo(X.dtype).max)
     elif X.dtype.kind == "f":
         low, high = 0.0, 1.0
     else:
@@ -284,6 +286,26 @@ def level_range(X, value_range, caller):
             f"{caller} expected values in [{low:g}, {high:g}], got {X.min():.6g} to "
             f"{X.max():.6g} ({X.dtype}). {hint}"
         )
+    return low, high
+
+
+def _check_value_range(value_range, dtype):
+    bounds = list(value_range)
+    numbers = all(isinstance(b, Real) and not isinstance(b, bool) for b in bounds)
+    if len(bounds) != 2 or not numbers or not -math.inf < bounds[0] < bounds[1] < math.inf:
+        raise ValueError(
+            "value_range must be two finite numbers (low, high) with low < high, got "
+            f"{value_range!r}."
+        )
+    low, high = (float(bound) for bound in bounds)
+    if dtype.kind in "iu":
+        least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+        if low < least or high > most:
+            raise ValueError(
+                f"value_range must lie within {least} to {most} for {dtype} images, which hold "
+                f"nothing else; got {value_range!r}. Give the grey levels of black and white in "
+                "these images, or convert the images to a dtype that holds this range."
+            )
     return low, high
 
 

@@ -9,12 +9,14 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import (
     HasMethods,
-    Interval,
     InvalidParameterError,
     Options,
     RealNotInt,
     StrOptions,
     validate_params,
+)
+from sklearn.utils._param_validation import (
+    Interval as _SklearnInterval,
 )
 from sklearn.utils._set_output import _get_output_config, _wrap_data_with_container
 from sklearn.utils.validation import (
@@ -34,6 +36,14 @@ except ImportError:
     def with_callbacks(method):
         """Return the method as it is: there are no callbacks to manage."""
         return method
+
+
+class Interval(_SklearnInterval):
+    """scikit-learn's constraint of the same name, but True is no number: a size is not 1 by it."""
+
+    def is_satisfied_by(self, val):
+        """Tell whether a parameter is a number within the interval."""
+        return not isinstance(val, bool) and super().is_satisfied_by(val)
 
 
 @contextmanager

@@ -156,6 +156,33 @@ def test_white_is_zero_tiff_is_inverted(tmp_path, dtype):
     assert np.abs(read_image(str(path), options()).astype(float) - expected).max() <= 1
 
 
+def test_12_bit_tiff_spans_its_own_range(tmp_path):
+    film = np.linspace(0, 4095, H * W).reshape(H, W).astype(int)
+    values = film.ravel()
+    # Two pixels in three bytes.
+    packed = np.column_stack(
+        [values[::2] >> 4, (values[::2] & 15) << 4 | values[1::2] >> 8, values[1::2] & 255]
+    )
+    body = packed.astype(np.uint8).tobytes()
+    entries = [
+        (256, 4, W), (257, 4, H), (258, 3, 12), (259, 3, 1), (262, 3, 1),
+        (273, 4, 8), (277, 3, 1), (278, 4, H), (279, 4, len(body)),
+    ]  # fmt: skip
+    table = struct.pack("<H", len(entries))
+    table += b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    path = tmp_path / "twelve.tif"
+    path.write_bytes(struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + table + b"\0" * 4)
+    out = read_image(str(path), options(dtype="uint16"))
+    assert np.abs(out - film / 4095 * 65535).max() <= 1
+
+
+def test_deep_grey_as_colour_keeps_its_levels(tmp_path):
+    deep = np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16
+    path = save(tmp_path, "deep.png", Image.fromarray(deep))
+    out = read_image(path, options(64, 64, color="rgb", dtype="uint16"))
+    np.testing.assert_array_equal(out, np.repeat(deep[..., None], 3, axis=2))
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_jpeg(tmp_path, mode):
     smooth = np.linspace(20, 230, 32)[None].repeat(32, axis=0).astype(np.uint8)
@@ -172,8 +199,9 @@ def test_adobe_cmyk_jpeg_is_not_inverted_twice(tmp_path):
     assert read_image(path, options(16, 16)).min() >= 250
 
 
+@pytest.mark.parametrize("name", ["turned.png", "turned.tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(tmp_path, orientation):
+def test_exif_orientation_is_applied(tmp_path, orientation, name):
     upright = np.zeros((8, 16), dtype=np.uint8)
     upright[:4, :4] = 200
     undo = {
@@ -184,9 +212,20 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(undo(upright)))
-    path = save(tmp_path, "turned.png", stored, exif=exif)
+    path = save(tmp_path, name, stored, exif=exif)
     assert image_size(path) == (8, 16)
     np.testing.assert_array_equal(read_image(path, options(8, 16)), upright)
+
+
+def test_a_turned_jpeg_is_not_shrunk_below_what_is_wanted(tmp_path):
+    # Stored 64 x 1600, shown 1600 x 64, wanted 400 x 8: shrinking for 8 x 400 would blur rows.
+    upright = np.repeat((np.arange(1600) // 8 % 2 * 200)[:, None], 64, axis=1).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(upright, 1)))
+    path = save(tmp_path, "turned.jpg", stored, exif=exif, quality=98)
+    out = read_image(path, options(400, 8)).astype(float)
+    assert np.abs(out - exact_area_average(upright.astype(float), 400, 8)).mean() <= 2
 
 
 def exact_area_average(image, height, width):

@@ -180,3 +180,44 @@ def test_same_film_as_dicom_and_as_png(tmp_path):
         [tmp_path / "film.dcm", tmp_path / "film.png"]
     )
     assert np.abs(two[0].astype(int) - two[1]).max() <= 1
+
+
+def test_an_empty_window_is_no_window(tmp_path):
+    # A negative slope inverts the film; an empty window must not undo that.
+    film = film_dataset(
+        FILM, RescaleSlope=-1, RescaleIntercept=4095, WindowCenter=None, WindowWidth=None
+    )
+    film.VOILUTFunction = ""
+    assert np.abs(read(film, tmp_path) - to_8_bit(1 - FILM / 4095)).max() <= 1
+
+
+def test_half_a_window_is_no_window(tmp_path):
+    assert (
+        np.abs(read(film_dataset(FILM, WindowWidth=100), tmp_path) - to_8_bit(FILM / 4095)).max()
+        <= 1
+    )
+
+
+@pytest.mark.parametrize("half", [{"RescaleIntercept": -1000}, {"RescaleSlope": 2}])
+def test_half_a_rescale_is_completed(tmp_path, half):
+    assert np.abs(read(film_dataset(FILM, **half), tmp_path) - to_8_bit(FILM / 4095)).max() <= 1
+
+
+def test_a_negative_slope_with_a_window(tmp_path):
+    film = film_dataset(
+        FILM, RescaleSlope=-1, RescaleIntercept=4095, WindowCenter=2000, WindowWidth=1000
+    )
+    expected = np.clip((4095.0 - FILM - 1999.5) / 999 + 0.5, 0, 1)
+    assert np.abs(read(film, tmp_path) - to_8_bit(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_is_black(tmp_path, photometric):
+    pixels = FILM.copy()
+    pixels[:, :2] = 4000
+    film = film_dataset(pixels, photometric=photometric)
+    film.add_new("PixelPaddingValue", "US", 4000)
+    out = read(film, tmp_path)
+    unit = pixels / 4095 if photometric == "MONOCHROME2" else 1 - pixels / 4095
+    expected = to_8_bit(np.where(pixels == 4000, 0, unit))
+    assert np.abs(out - expected).max() <= 1

@@ -54,8 +54,14 @@ def test_rows_are_selected_without_a_copy(pair, key):
 
 
 @pytest.mark.parametrize(
-    "key", [0, -1, np.int64(2), (1, 2), (slice(1, 3), 0), (slice(None), 1, 2), (..., 0)], ids=str
-)
+    "key",
+    [
+        0, -1, np.int64(2), (1, 2), (slice(1, 3), 0), (slice(None), 1, 2), (..., 0), (0, [1, 2]),
+        (slice(None), [0, 1]), (slice(None), np.array([0, 1])), ([0, 1], [2, 3]),
+        (slice(None), np.array([True, False, True, False])), (np.array([5, 0]), slice(1, 3)),
+    ],
+    ids=str,
+)  # fmt: skip
 def test_what_reaches_into_images_is_an_array(pair, key):
     rows, array = pair
     np.testing.assert_array_equal(rows[key], array[key])
@@ -64,8 +70,35 @@ def test_what_reaches_into_images_is_an_array(pair, key):
 def test_a_row_that_is_not_there_raises(pair):
     with pytest.raises(IndexError):
         pair[0][6]
-    with pytest.raises(IndexError, match="1-D"):
-        pair[0][np.zeros((2, 2), dtype=int)]
+
+
+@pytest.mark.parametrize("key", [np.zeros((2, 2), dtype=int), [0.7, 1.2], True, "path", None])
+def test_what_selects_no_rows_raises(pair, key):
+    with pytest.raises(IndexError):
+        pair[0][key]
+
+
+def test_arrays_of_rows_are_read_only_where_they_are_the_file(blocks):
+    rows = ImageRows(blocks, [1, 1], [0, 1])
+    with pytest.raises(ValueError, match="read-only"):
+        np.asarray(rows)[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        rows[0][0] = 0
+
+
+def test_pieces_cover_every_row_once(pair):
+    rows, array = pair
+    seen = np.full(len(rows), -1)
+    for block, numbers, places in rows.pieces():
+        np.testing.assert_array_equal(block[numbers], array[places])
+        assert (np.diff(numbers) >= 0).all()
+        seen[places] = 1
+    assert (seen == 1).all()
+
+
+def test_a_view_of_no_rows_survives_pickling(pair):
+    again = pickle.loads(pickle.dumps(pair[0][:0]))
+    assert again.shape == (0, 4, 3)
 
 
 def test_neighbouring_rows_of_one_block_are_not_copied(blocks):

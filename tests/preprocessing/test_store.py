@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sklearn_cxr.exceptions import ImageFormatError, StoreWarning, UnreadableImageWarning
-from sklearn_cxr.preprocessing import ImageReader, ImageRows, _reader, _store
+from sklearn_cxr.preprocessing import ImageReader, ImageRows, _decode_files, _store
 
 
 @pytest.fixture
@@ -30,18 +31,23 @@ def films(tmp_path):
 def decoded(monkeypatch):
     """Names of the files that are decoded from now on."""
     names = []
-    original = _reader.decode
+    original = _decode_files.decode
 
     def recording(path, content, options):
         names.append(os.path.basename(path))
         return original(path, content, options)
 
-    monkeypatch.setattr(_reader, "decode", recording)
+    monkeypatch.setattr(_decode_files, "decode", recording)
     return names
 
 
 def reader(tmp_path, **kwargs):
     return ImageReader(size=6, cache_dir=tmp_path / "store", **kwargs)
+
+
+def stored(tmp_path):
+    """Number of rows in all segments, each of which begins as a plain .npy file."""
+    return sum(len(np.load(path, mmap_mode="r")) for path in segments(tmp_path))
 
 
 def segments(tmp_path):
@@ -73,8 +79,7 @@ def test_equal_content_takes_one_row(films, tmp_path):
             target.write(source.read())
     rows = reader(tmp_path).fit_transform(copies)
     assert len(rows) == 5
-    (segment,) = segments(tmp_path)
-    assert _store._open_segment(segment, reader(tmp_path)._options())[0].shape[0] == 1
+    assert stored(tmp_path) == 1
 
 
 def test_a_changed_file_is_decoded_again(films, tmp_path):
@@ -92,7 +97,7 @@ def test_other_options_do_not_meet(films, tmp_path):
 
 
 def test_large_reads_make_several_segments(films, tmp_path, monkeypatch):
-    monkeypatch.setattr(_store, "_SEGMENT_BYTES", 6 * 6 * 2 * 4)
+    monkeypatch.setattr(_store, "_SEGMENT_BYTES", 6 * 6 * 4)
     rows = reader(tmp_path).fit_transform(films)
     assert len(segments(tmp_path)) == 3
     np.testing.assert_array_equal(np.asarray(rows), ImageReader(size=6).fit_transform(films))
@@ -112,7 +117,9 @@ def test_unreadable_files_are_not_stored(films, tmp_path):
     assert (np.asarray(reader(tmp_path).fit_transform([broken])) == 50).all()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign", "other store's", "tail"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "foreign", "other size", "other aspect", "tail", "table"]
+)
 def test_damaged_segments_are_set_aside_and_rebuilt(films, tmp_path, damage, decoded):
     expected = np.asarray(reader(tmp_path).fit_transform(films)).copy()
     (segment,) = segments(tmp_path)
@@ -124,8 +131,12 @@ def test_damaged_segments_are_set_aside_and_rebuilt(films, tmp_path, damage, dec
         os.replace(segment.with_suffix(".npy"), segment)
     elif damage == "tail":
         segment.write_bytes(whole + b"more")
+    elif damage == "table":
+        at = whole.rindex(b"NUMPY") + 100
+        segment.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     else:
-        ImageReader(size=7, cache_dir=tmp_path / "other").fit(films)
+        change = {"size": 7} if damage == "other size" else {"size": 6, "aspect": "pad"}
+        ImageReader(**change, cache_dir=tmp_path / "other").fit(films)
         (foreign,) = (tmp_path / "other").glob("*/*.seg")
         os.replace(foreign, segment)
     decoded.clear()
@@ -165,9 +176,7 @@ def test_two_processes_at_once_lose_nothing_and_decode_nothing_twice(films, tmp_
     for worker in workers:
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, 0]
-    options = reader(tmp_path)._options()
-    stored = sum(_store._open_segment(path, options)[0].shape[0] for path in segments(tmp_path))
-    assert stored == 10
+    assert stored(tmp_path) == 10
     rows = reader(tmp_path).fit_transform(films)
     np.testing.assert_array_equal(np.asarray(rows), ImageReader(size=6).fit_transform(films))
 
@@ -175,16 +184,16 @@ def test_two_processes_at_once_lose_nothing_and_decode_nothing_twice(films, tmp_
 def test_a_killed_process_leaves_its_finished_segments_and_no_lock(films, tmp_path):
     program = (
         "import sys, time\n"
-        "from sklearn_cxr.preprocessing import ImageReader, _reader, _store\n"
-        "_store._SEGMENT_BYTES = 6 * 6 * 2 * 2\n"
-        "_reader._FILES_PER_TASK = 1\n"
-        "plain = _reader.decode\n"
+        "from sklearn_cxr.preprocessing import ImageReader, _decode_files, _store\n"
+        "_store._SEGMENT_BYTES = 6 * 6 * 2\n"
+        "_decode_files._FILES_PER_TASK = 1\n"
+        "plain = _decode_files.decode\n"
         "def slow(path, content, options):\n"
         "    if path.endswith('7.png'):\n"
         "        print('ready', flush=True)\n"
         "        time.sleep(60)\n"
         "    return plain(path, content, options)\n"
-        "_reader.decode = slow\n"
+        "_decode_files.decode = slow\n"
         "ImageReader(size=6, cache_dir=sys.argv[1]).fit(sys.argv[2:])\n"
     )
     victim = subprocess.Popen(
@@ -229,3 +238,85 @@ def test_a_folder_that_cannot_be_made_is_named(films, tmp_path):
     (tmp_path / "store").write_text("in the way")
     with pytest.raises(OSError, match=r"decode store .*store"):
         reader(tmp_path).fit_transform(films)
+
+
+def test_a_segment_that_cannot_be_opened_is_not_damaged(films, tmp_path):
+    for film in films:
+        reader(tmp_path).fit([film])
+    before = [path.name for path in segments(tmp_path)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    try:
+        # A few descriptors are left: enough to list the folder, too few to map all segments.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 4, hard))
+        with pytest.raises(OSError, match=r"decode store .*Too many open files"):
+            reader(tmp_path).fit_transform(films)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [path.name for path in segments(tmp_path)] == before
+    rows = reader(tmp_path).fit_transform(films)
+    np.testing.assert_array_equal(np.asarray(rows), ImageReader(size=6).fit_transform(films))
+
+
+def test_only_the_segments_that_are_needed_are_mapped(films, tmp_path):
+    for film in films:
+        reader(tmp_path).fit([film])
+    one = reader(tmp_path).fit_transform(films[:1])
+    assert len(one._blocks) == 1
+    assert len(pickle.dumps(one)) < 1500
+
+
+def test_many_small_segments_are_merged(films, tmp_path, monkeypatch):
+    expected = ImageReader(size=6).fit_transform(films)
+    monkeypatch.setattr(_store, "_SMALL_SEGMENTS", 4)
+    for film in films:
+        reader(tmp_path).fit([film])
+    assert len(segments(tmp_path)) < 6
+    assert stored(tmp_path) == 10
+    np.testing.assert_array_equal(np.asarray(reader(tmp_path).fit_transform(films)), expected)
+
+
+def test_the_fill_value_matters_to_the_store_only_with_padding(films, tmp_path):
+    reader(tmp_path, fill_value=1).fit(films)
+    reader(tmp_path, fill_value=2).fit(films)
+    assert len(list((tmp_path / "store").iterdir())) == 1
+    reader(tmp_path, fill_value=1, aspect="pad").fit(films)
+    reader(tmp_path, fill_value=2, aspect="pad").fit(films)
+    assert len(list((tmp_path / "store").iterdir())) == 3
+
+
+def test_a_store_that_must_not_be_written_to_still_serves(films, tmp_path, monkeypatch):
+    reader(tmp_path).fit(films[:8])
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+
+    class Refusing:
+        def __init__(self, path):
+            pass
+
+        def acquire(self):
+            raise PermissionError(13, "Permission denied")
+
+    # The tests may run as root, whom no permission keeps out.
+    monkeypatch.setattr(_store, "FileLock", Refusing)
+    with pytest.warns(StoreWarning, match="2 images that it lacks are decoded into memory"):
+        rows = reader(tmp_path).fit_transform(films)
+    np.testing.assert_array_equal(np.asarray(rows), ImageReader(size=6).fit_transform(films))
+    with pytest.warns(UnreadableImageWarning, match="1 of 2") as caught:
+        reader(tmp_path, on_error="report").fit_transform([films[0], broken])
+    assert len(caught) == 1
+    with pytest.raises(ImageFormatError, match=r"broken\.png"):
+        reader(tmp_path).fit_transform([films[0], broken])
+
+
+def test_a_missing_file_raises_before_anything_is_decoded(films, tmp_path, decoded):
+    with pytest.raises(ImageFormatError, match="no such file"):
+        reader(tmp_path).fit([*films, str(tmp_path / "gone.png")])
+    assert decoded == []
+
+
+def test_the_warning_names_the_callers_line(films, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    with pytest.warns(UnreadableImageWarning) as caught:
+        reader(tmp_path, on_error="report").fit([films[0], tmp_path / "broken.png"])
+    assert caught[0].filename == __file__
