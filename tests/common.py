@@ -20,6 +20,8 @@ TINY = {
     "LungCrop": LEVELS,
     # The checks' images are rows of a few pixels: 224 of them would only cost time.
     "Resize": {"size": (1, 5)},
+    # A few penalties and folds say as much as ten and five.
+    "PixelLogisticRegressionCV": {"Cs": [1e-2, 1.0], "cv": 2},
     # A meta-estimator has no default for what it wraps. Over-sampling keeps every row, so that
     # the classifier inside meets the one bad value that a check has planted.
     "ResampledClassifier": {

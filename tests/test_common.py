@@ -24,6 +24,11 @@ from sklearn_cxr.preprocessing import ImageReader
 from sklearn_cxr.utils._sklearn import CallbackSupportMixin
 
 ESTIMATORS = array_estimators()
+# No lungs in a few random pixels, and no patients in scikit-learn's checks: both are warned of.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.FallbackWarning"),
+    pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.LeakageRiskWarning"),
+]
 # scikit-learn 1.9.1 yields 46 checks for the plainest transformer; older ones a few less.
 FEWEST_PASSED = 38
 
@@ -68,7 +73,6 @@ def for_images(estimator):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.FallbackWarning")
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
 def test_check_estimator_passes_whole(estimator):
     results = checks.check_estimator(estimator, on_skip=None, on_fail=None)
@@ -83,7 +87,6 @@ def test_check_estimator_passes_whole(estimator):
 
 # These checks mix frames and arrays between fit and transform on purpose.
 @pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names:UserWarning")
-@pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.FallbackWarning")
 @pytest.mark.parametrize("check", EXTRA_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
 def test_checks_that_check_estimator_leaves_out(estimator, check):
@@ -128,7 +131,6 @@ class Recorder:
         self.seen.append("teardown")
 
 
-@pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.FallbackWarning")
 @pytest.mark.parametrize("method", ["fit", "fit_transform"])
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
 def test_callbacks_are_called(estimator, method):
@@ -143,7 +145,6 @@ def test_callbacks_are_called(estimator, method):
     assert recorder.seen.count("begin") == recorder.seen.count("end")
 
 
-@pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.FallbackWarning")
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
 class TestContracts:
     def test_flat_and_shaped_agree(self, estimator):
@@ -239,7 +240,6 @@ class TestContracts:
         assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.FallbackWarning")
 def test_dumps_load_in_a_fresh_process_started_elsewhere(tmp_path):
     """All estimators at once: starting an interpreter is what takes the time."""
     fitted, expected = {}, {}

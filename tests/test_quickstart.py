@@ -37,13 +37,29 @@ def test_on_a_kermany_shaped_folder(tmp_path, capfd):
     table = quickstart.run(data=tmp_path / "chest_xray", output=tmp_path / "out", n_jobs=1)
     assert list(table.index) == ["held-out patients", "official test split"]
     assert table.loc["official test split", "images"] == 16
-    assert table[["AUC", "accuracy", "sensitivity", "specificity"]].to_numpy().min() >= 0
     out = capfd.readouterr().out
     assert "60 films of 60 patients" in out
     assert "P(pneumonia) = 0." in out or "P(pneumonia) = 1." in out
     with Image.open(tmp_path / "out" / "roc.png") as picture:
         assert picture.size == (605, 550)
-    assert joblib.load(tmp_path / "out" / "model.joblib")["read"].cache_dir is None
+    model = joblib.load(tmp_path / "out" / "model.joblib")
+    assert model["read"].cache_dir is None
+
+    # The last row once more, from the saved file and the folder names alone.
+    files = sorted((tmp_path / "chest_xray" / "test").rglob("*.jpeg"))
+    ill = np.array([file.parent.name == "PNEUMONIA" for file in files])
+    score = model.predict_proba([str(file) for file in files])[:, 1]
+    right = (score >= 0.5) == ill
+    pairs = score[ill][:, None] - score[~ill]
+    row = table.loc["official test split"]
+    assert 0 < ill.sum() < len(files)
+    assert row["patients"] == 16 and row["pneumonia"] == f"{ill.mean():.0%}"
+    assert row["AUC"] == pytest.approx(np.mean(pairs > 0) + np.mean(pairs == 0) / 2)
+    assert row["accuracy"] == pytest.approx(right.mean())
+    assert row["sensitivity"] == pytest.approx(right[ill].mean())
+    assert row["specificity"] == pytest.approx(right[~ill].mean())
+    for value in row[["AUC", "accuracy", "sensitivity", "specificity"]]:
+        assert f"{value:.3f}" in out
 
 
 def test_figures_are_those_of_the_definition():
@@ -66,10 +82,26 @@ def test_figures_are_those_of_the_definition():
 def test_phantoms_are_written_as_files(tmp_path, capfd):
     paths, y, groups = quickstart.write_phantoms(tmp_path / "films", n_samples=12)
     assert len(paths) == len(y) == len(groups) == 12
-    assert set(np.unique(y)) <= {0, 1}
-    with Image.open(paths[0]) as film:
-        assert film.size == (224, 224)
+    phantoms = make_chest_xrays(12, random_state=0)
+    assert phantoms.target_names == ["normal", "bacterial", "viral"]
+    assert y.tolist() == (phantoms.target > 0).astype(int).tolist() and set(y) == {0, 1}
+    assert groups.tolist() == phantoms.groups.tolist()
+    for path, image in zip(paths, phantoms.images, strict=True):
+        with Image.open(path) as film:
+            np.testing.assert_array_equal(np.asarray(film), image)
+    assert sorted(map(str, (tmp_path / "films").iterdir())) == paths.tolist()
     assert "Writing phantom films: 100%" in capfd.readouterr().err
+
+
+def test_a_film_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch, capfd):
+    def fail(self, file):
+        Path(file).write_bytes(b"half a film")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        quickstart.write_phantoms(tmp_path / "films", n_samples=3)
+    assert list((tmp_path / "films").iterdir()) == []
 
 
 def test_the_example_file_is_the_same_command():

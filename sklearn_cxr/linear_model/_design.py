@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from sklearn_cxr.utils._subset import RowSubset
+
 # Rows of these dtypes are read as they are; others are converted a chunk at a time.
 _DTYPES = (np.uint8, np.uint16, np.float32, np.float64)
 _CHUNK_BYTES = 32 * 2**20
@@ -57,12 +59,12 @@ class Design:
             for block, rows, positions in self._X.pieces():
                 yield _read_only(block.reshape(len(block), -1)), rows, positions
             return
-        X = self._X
         n, n_features = self.shape
+        X, rows = self._X.whole if isinstance(self._X, RowSubset) else (self._X, np.arange(n))
         if _is_plain(X):
-            everything = np.arange(n)
-            yield _read_only(X.reshape(n, -1)), everything, everything
+            yield _read_only(X.reshape(len(X), -1)), rows, np.arange(n)
             return
+        X = self._X
         step = max(1, _CHUNK_BYTES // (8 * n_features))
         for start in range(0, n, step):
             chunk = np.asarray(X[start : start + step]).reshape(-1, n_features)

@@ -3,16 +3,13 @@
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.special import log_softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
 
+from sklearn_cxr.linear_model._base import BasePixelClassifier
 from sklearn_cxr.linear_model._design import Design
 from sklearn_cxr.linear_model._solver import minimize
 from sklearn_cxr.utils._chunks import validate_rows
 from sklearn_cxr.utils._sklearn import (
-    CallbackSupportMixin,
     Interval,
     StrOptions,
     _check_sample_weight,
@@ -22,7 +19,7 @@ from sklearn_cxr.utils._sklearn import (
 )
 
 
-class PixelLogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class PixelLogisticRegression(BasePixelClassifier):
     """L2-penalised logistic regression on pixels, binary and multinomial.
 
     Equal to ``make_pipeline(StandardScaler(), LogisticRegression(C))`` on the flat pixels; it
@@ -279,72 +276,3 @@ class PixelLogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimat
         self.coef_image_ = solution.coef.reshape(-1, *self.image_shape_)
         self.coef_ = solution.coef / self.scale_
         self.intercept_ = solution.intercept - self.coef_ @ self.mean_
-
-    def decision_function(self, X):
-        """Log odds of ``classes_[1]``, or the unnormalised log probabilities of all classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
-            Images of the shape seen in ``fit``.
-
-        Returns
-        -------
-        ndarray of shape (n,) or (n, n_classes)
-            Decision values.
-        """
-        check_is_fitted(self)
-        X = validate_rows(self, X, reset=False)
-        with Design(X).threads() as design:
-            scores = design.scores(self.coef_, self.intercept_)
-        return scores[:, 0] if scores.shape[1] == 1 else scores
-
-    def predict_proba(self, X):
-        """Probability of each class.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
-            Images of the shape seen in ``fit``.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes)
-            Probabilities, in the order of ``classes_``.
-        """
-        return np.exp(self.predict_log_proba(X))
-
-    def predict_log_proba(self, X):
-        """Logarithm of the probability of each class.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
-            Images of the shape seen in ``fit``.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes)
-            Log probabilities, in the order of ``classes_``.
-        """
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            scores = np.column_stack([np.zeros_like(scores), scores])
-        return log_softmax(scores, axis=1)
-
-    def predict(self, X):
-        """Most probable class.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
-            Images of the shape seen in ``fit``.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Labels as ``fit`` got them.
-        """
-        scores = self.decision_function(X)
-        index = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
-        return self.classes_[index]

@@ -111,8 +111,8 @@ class CropBorders(BaseCrop):
         The most of the height or of the width, both edges together, that may be cut off.
 
     value_range : tuple of (float, float) or None, default=None
-        Grey levels of black and white. None means 0..255 for uint8, 0..65535 for uint16 and
-        [0, 1] for floats.
+        Grey levels of black and white, both of which the dtype of the images can hold. None
+        means 0..255 for uint8, 0..65535 for uint16 and [0, 1] for floats.
 
     image_shape : tuple of int or None, default=None
         ``(h, w)`` or ``(h, w, c)`` behind flat input. None means a square where the number of

@@ -51,9 +51,9 @@ class HistogramEqualizer(BaseImageTransformer):
         ``method="global"`` on uint8 and uint16 each level is its own bin instead.
 
     value_range : tuple of (float, float) or None, default=None
-        Grey levels of black and white, which the result spans. None means 0 to 255 for uint8,
-        0 to 65535 for uint16 and 0 to 1 for floats; any other dtype, and floats outside [0, 1],
-        then raise.
+        Grey levels of black and white, which the result spans; the dtype of the images has to
+        hold both. None means 0 to 255 for uint8, 0 to 65535 for uint16 and 0 to 1 for floats;
+        any other dtype, and floats outside [0, 1], then raise.
 
     image_shape : tuple of int or None, default=None
         ``(h, w)`` or ``(h, w, c)`` behind flat input. None means a square where the number of

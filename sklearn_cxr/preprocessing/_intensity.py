@@ -41,9 +41,9 @@ class IntensityScaler(BaseImageTransformer):
         For ``mode="percentile"``: lower and upper percentile, in [0, 100].
 
     value_range : tuple of (float, float) or None, default=None
-        For ``mode="unit"``: grey levels of black and white. None means 0 to 255 for uint8, 0 to
-        65535 for uint16 and 0 to 1 for floats; any other dtype, and floats outside [0, 1], then
-        raise. The other modes do not depend on it.
+        For ``mode="unit"``: grey levels of black and white, both of which the dtype of the images
+        can hold. None means 0 to 255 for uint8, 0 to 65535 for uint16 and 0 to 1 for floats; any
+        other dtype, and floats outside [0, 1], then raise. The other modes do not depend on it.
 
     image_shape : tuple of int or None, default=None
         ``(h, w)`` or ``(h, w, c)`` behind flat input. None means a square where the number of

@@ -78,8 +78,9 @@ class LungCrop(_FitTransformOnce, BaseCrop):
         Side of a square, or (height, width), of the output. None means the input's size.
 
     value_range : tuple of (float, float) or None, default=None
-        Grey levels of black and white. None means 0..255 for uint8, 0..65535 for uint16 and
-        [0, 1] for floats. An image that spans less than 2 % of it is not segmented.
+        Grey levels of black and white, both of which the dtype of the images can hold. None
+        means 0..255 for uint8, 0..65535 for uint16 and [0, 1] for floats. An image that spans
+        less than 2 % of it is not segmented.
 
     image_shape : tuple of int or None, default=None
         ``(h, w)`` or ``(h, w, c)`` behind flat input. None means a square where the number of

@@ -235,8 +235,9 @@ def validate_images(estimator, X, y="no_validation", *, reset, image_shape=None,
     if reset and not shaped:
         estimator.image_shape_ = resolve_image_shape(flat.shape[1], image_shape)
     check_kind(estimator, flat, reset=reset)
-    if dtypes is not None and flat.dtype not in dtypes:
-        flat = flat.astype(dtypes[0])
+    if dtypes is not None:
+        native = flat.dtype.newbyteorder("=")
+        flat = flat.astype(native if native in dtypes else dtypes[0], copy=False)
     return (flat, shaped) if alone else (flat, y, shaped)
 
 

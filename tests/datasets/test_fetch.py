@@ -1,18 +1,14 @@
 import hashlib
 import io
 import os
-import socket
 import sys
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sklearn_cxr.datasets import (
-    _download,
     _fetch,
     fetch_kermany,
     fetch_pneumoniamnist,
@@ -28,95 +24,6 @@ from sklearn_cxr.exceptions import (
 pytest.importorskip("pooch", reason="the extra 'fetch' is not installed")
 
 NO_PATIENTS = pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.LeakageRiskWarning")
-
-
-class _Server(ThreadingHTTPServer):
-    """Loopback server whose answers a test can spoil."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.body = b""
-        self.cut = []  # how many bytes to send before the connection breaks, one per request
-        self.status = []  # statuses to answer with instead, one per request
-        self.ranges = True
-        self.shift = 0
-        self.asked = []
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}/"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server = self.server
-        asked = self.headers.get("Range")
-        server.asked.append((self.path, asked))
-        if server.status and (status := server.status.pop(0)):
-            self.send_error(status)
-            return
-        total = len(server.body)
-        start = 0
-        if asked and server.ranges:
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
-            if start >= total:
-                self.send_response(416)
-                self.send_header("Content-Range", f"bytes */{total}")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            start += server.shift
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        else:
-            self.send_response(200)
-        body = server.body[start:]
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if server.cut:
-            body = body[: server.cut.pop(0)]
-        self.wfile.write(body)
-        self.close_connection = True
-
-    def log_message(self, *args):
-        """Keep the test output free of access logs."""
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(_download, "_WAIT", 0.0)
-    monkeypatch.setattr(_download, "_ATTEMPTS", 2)
-    monkeypatch.setattr(_download, "_TIMEOUT", (2.0, 2.0))
-    monkeypatch.setattr(_download, "_CHUNK", 1000)
-    server = _Server()
-    monkeypatch.setattr(_fetch, "_ZENODO_FILES", server.url)
-    monkeypatch.setattr(_fetch, "_MENDELEY_URL", server.url + "file_downloaded")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def _offer_npz(server, monkeypatch):
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for split, n in (("train", 6), ("val", 3), ("test", 4)):
-        arrays[f"{split}_images"] = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
-        arrays[f"{split}_labels"] = rng.integers(0, 2, (n, 1), dtype=np.uint8)
-    arrays["val_images"][2] = arrays["train_images"][1]
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)
-    server.body = stream.getvalue()
-    known = "md5:" + hashlib.md5(server.body).hexdigest()
-    monkeypatch.setitem(_fetch._PNEUMONIAMNIST, 28, ("pneumoniamnist.npz", known))
-    return arrays
-
-
-@pytest.fixture
-def arrays(server, monkeypatch):
-    return _offer_npz(server, monkeypatch)
 
 
 def _visible(folder):
@@ -167,91 +74,6 @@ def test_as_frame_writes_files(server, arrays, tmp_path):
 
 
 @NO_PATIENTS
-def test_truncated_body_is_resumed_in_the_same_call(server, arrays, tmp_path):
-    server.cut = [3000]
-    data = fetch_pneumoniamnist(data_home=tmp_path)
-    np.testing.assert_array_equal(data.images, arrays["train_images"])
-    assert [asked for _, asked in server.asked] == [None, "bytes=3000-"]
-    assert _visible(tmp_path) == ["pneumoniamnist.npz"]
-
-
-@NO_PATIENTS
-def test_truncated_body_is_resumed_in_the_next_call(server, arrays, tmp_path):
-    server.cut = [3000, 2000]
-    with pytest.raises(DownloadError, match=r"(?s)What has come is kept.*zenodo.org") as caught:
-        fetch_pneumoniamnist(data_home=tmp_path)
-    assert str(tmp_path / "pneumoniamnist.npz") in str(caught.value)
-    assert _visible(tmp_path) == ["pneumoniamnist.npz.part"]
-    part = tmp_path / "pneumoniamnist.npz.part"
-    assert part.read_bytes() == server.body[:5000]
-    data = fetch_pneumoniamnist(data_home=tmp_path)
-    np.testing.assert_array_equal(data.images, arrays["train_images"])
-    assert [asked for _, asked in server.asked] == [None, "bytes=3000-", "bytes=5000-"]
-    assert _visible(tmp_path) == ["pneumoniamnist.npz"]
-
-
-@NO_PATIENTS
-@pytest.mark.parametrize("case", ["no ranges", "other range", "complete", "too long"])
-def test_partial_file_and_awkward_server(server, arrays, tmp_path, case):
-    part = tmp_path / "pneumoniamnist.npz.part"
-    keep = {"complete": len(server.body), "too long": len(server.body)}.get(case, 1500)
-    part.write_bytes(server.body[:keep] + (b"more" if case == "too long" else b""))
-    server.ranges = case != "no ranges"
-    server.shift = 10 if case == "other range" else 0
-    data = fetch_pneumoniamnist(data_home=tmp_path)
-    np.testing.assert_array_equal(data.images, arrays["train_images"])
-    assert server.asked[0][1] == f"bytes={keep + 4 * (case == 'too long')}-"
-    assert len(server.asked) == (2 if case in ("other range", "too long") else 1)
-    assert not part.exists()
-
-
-@NO_PATIENTS
-def test_server_error_is_tried_again(server, arrays, tmp_path):
-    server.status = [503]
-    fetch_pneumoniamnist(data_home=tmp_path)
-    assert len(server.asked) == 2
-
-
-def test_missing_file_is_not_tried_again(server, arrays, tmp_path):
-    server.status = [404]
-    with pytest.raises(DownloadError, match="404"):
-        fetch_pneumoniamnist(data_home=tmp_path)
-    assert len(server.asked) == 1
-
-
-def test_wrong_checksum(server, arrays, tmp_path, monkeypatch):
-    expected = "0" * 32
-    monkeypatch.setitem(_fetch._PNEUMONIAMNIST, 28, ("pneumoniamnist.npz", f"md5:{expected}"))
-    got = hashlib.md5(server.body).hexdigest()
-    with pytest.raises(DownloadError, match="did not give the published file") as caught:
-        fetch_pneumoniamnist(data_home=tmp_path)
-    assert expected in str(caught.value) and got in str(caught.value)
-    assert _visible(tmp_path) == []
-
-
-def test_stale_partial_file_is_found_by_the_checksum(server, arrays, tmp_path):
-    (tmp_path / "pneumoniamnist.npz.part").write_bytes(b"\0" * 1500)
-    with pytest.raises(DownloadError, match="did not give the published file"):
-        fetch_pneumoniamnist(data_home=tmp_path)
-    assert _visible(tmp_path) == []
-
-
-def test_dead_server(server, arrays, tmp_path, monkeypatch):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    monkeypatch.setattr(_fetch, "_ZENODO_FILES", f"http://127.0.0.1:{port}/")
-    with pytest.raises(DownloadError) as caught:
-        fetch_pneumoniamnist(data_home=tmp_path)
-    text = str(caught.value)
-    assert f"http://127.0.0.1:{port}/pneumoniamnist.npz" in text
-    assert "get pneumoniamnist.npz from https://zenodo.org/records/10519652" in text
-    assert f"place it at {tmp_path / 'pneumoniamnist.npz'}" in text
-    assert _fetch._PNEUMONIAMNIST[28][1] in text
-    assert _visible(tmp_path) == []
-
-
-@NO_PATIENTS
 def test_file_placed_by_hand(server, arrays, tmp_path):
     (tmp_path / "pneumoniamnist.npz").write_bytes(server.body)
     assert len(fetch_pneumoniamnist(data_home=tmp_path).images) == 6
@@ -277,29 +99,6 @@ def test_damaged_cached_file_is_downloaded_again(server, arrays, tmp_path):
         fetch_pneumoniamnist(data_home=tmp_path)
     assert caught[0].filename == __file__
     assert path.read_bytes() == server.body
-
-
-@NO_PATIENTS
-def test_two_callers_at_once_download_once(server, arrays, tmp_path):
-    results = []
-    threads = [
-        threading.Thread(target=lambda: results.append(fetch_pneumoniamnist(data_home=tmp_path)))
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 3 and len(server.asked) == 1
-    for data in results:
-        np.testing.assert_array_equal(data.images, arrays["train_images"])
-
-
-@NO_PATIENTS
-@pytest.mark.parametrize("verbose", [0, 1])
-def test_progress_bar(server, arrays, tmp_path, capsys, verbose):
-    fetch_pneumoniamnist(data_home=tmp_path, verbose=verbose)
-    assert ("pneumoniamnist.npz: 100%" in capsys.readouterr().err) == bool(verbose)
 
 
 @NO_PATIENTS

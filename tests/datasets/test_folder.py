@@ -77,8 +77,9 @@ def test_misfits_in_folders(root, kind):
 
 def test_files_that_are_no_images_are_counted(root):
     (root / "well" / "013_a.webp").write_bytes(b"x")
-    with pytest.warns(DatasetWarning, match=r"left out 1 files .*013_a.webp"):
+    with pytest.warns(DatasetWarning, match=r"left out 1 files .*013_a.webp") as caught:
         assert len(load_image_folder(root, group_pattern=PATTERN).images) == 4
+    assert caught[0].filename == __file__
     (root / "well" / "notes.txt").write_text("x")
     with pytest.warns(DatasetWarning, match=r"left out 2 files .*100_a.tif.*notes.txt"):
         data = load_image_folder(root, group_pattern=PATTERN, extensions=(".png", ".webp", ".jpg"))
@@ -212,7 +213,7 @@ def test_misfits_in_a_table_are_counted_once(root, table):
         assert part in str(caught.value)
     with pytest.warns(DatasetWarning, match="left out 1 rows without") as w:
         data = load_image_folder(root, labels=table, missing="warn", **NAMES)
-    assert len(w) == 1
+    assert len(w) == 1 and w[0].filename == __file__
     assert _relative(data, root) == ["sick/007_b.JPG", "sick/deep/007_a.png"]
 
 
@@ -266,3 +267,83 @@ def test_real_folder(data_root):
     data = load_image_folder(root, group_pattern=r"(?:person|IM-)(\d+)")
     assert data.target_names == ["NORMAL", "PNEUMONIA"]
     assert np.bincount(data.target).tolist() == [234, 390]
+
+
+@pytest.mark.parametrize("word", ["NA", "NaN", "nan", "N/A", "n/a", "<NA>", "NULL"])
+def test_words_for_an_empty_cell_are_no_class_and_no_patient(root, table, word):
+    table.write_text(CSV.replace("100_a.tif,TB,", f"100_a.tif,{word},"))
+    text = rf"1 images without a label \(counting '{word}' as none\) \(.*100_a.tif\)"
+    with pytest.raises(DatasetError, match=text):
+        load_image_folder(root, labels=table, **NAMES)
+    with pytest.warns(DatasetWarning, match=text):
+        data = load_image_folder(root, labels=table, missing="warn", **NAMES)
+    assert data.target_names == ["None", "TB"] and data.target.tolist() == [0, 0, 1]
+    table.write_text(CSV.replace(",007,", f",{word},"))
+    with pytest.raises(DatasetError, match=f"2 images have no patient .*counting '{word}' as"):
+        load_image_folder(root, labels=table, missing="warn", **NAMES)
+
+
+def test_words_for_an_empty_cell_are_unknown_labels(root):
+    table = pd.DataFrame(
+        {
+            "path": ["007_b.JPG", "100_a.tif", "007_a.png", "012_a.png"],
+            "edema": ["1", "NA", "nan", "0"],
+            "pid": list("abcd"),
+        }
+    )
+    data = load_image_folder(root, labels=table, target_column=["edema"], group_column="pid")
+    np.testing.assert_array_equal(data.target[:, 0], [1, np.nan, np.nan, 0])
+
+
+@pytest.mark.parametrize(
+    ("change", "column", "message"),
+    [
+        ((",TB,012", ",1,012"), "finding", r"\(1, 1.0\)"),
+        ((",TB,012", ",1.00,012"), "finding", r"\(1.0, 1.00\)"),
+        ((",TB,012", ",1.,012"), "finding", r"\(1\., 1\.0\)"),
+        ((",012,", ",007.0,"), "pid", r"\(007, 007.0\)"),
+    ],
+)
+def test_one_number_in_two_spellings_is_an_error(root, table, change, column, message):
+    table.write_text(CSV.replace("100_a.tif,TB", "100_a.tif,1.0").replace(*change))
+    with pytest.raises(DatasetError, match=f"column '{column}': the same number .*{message}"):
+        load_image_folder(root, labels=table, **NAMES)
+
+
+def test_leading_zeros_make_another_patient_and_class(root, table):
+    text = CSV.replace(",TB,012", ",1,7").replace("100_a.tif,TB", "100_a.tif,01")
+    table.write_text(text)
+    data = load_image_folder(root, labels=table, **NAMES)
+    assert data.target_names == ["01", "1", "None"]
+    assert data.groups.tolist() == ["007", "100", "007", "7"]
+
+
+@pytest.mark.parametrize("wrong", [[], ["a", "a"], ["a", 1]])
+def test_target_columns_that_are_none(root, table, wrong):
+    with pytest.raises(ValueError, match=r"a list of at least one str, each once, got \["):
+        load_image_folder(root, labels=table, target_column=wrong)
+
+
+def test_a_pattern_that_is_none(root):
+    with pytest.raises(ValueError, match=r"'\(\[' is no regular expression \(.*expected one such"):
+        load_image_folder(root, group_pattern="([")
+
+
+def test_rows_that_name_no_image(tmp_path, root, table):
+    (root / "notes.txt").write_text("x")
+    text = CSV.replace("100_a.tif,", f"{table},").replace("well/012_a.png,", "notes.txt,")
+    table.write_text(text)
+    with pytest.raises(DatasetError) as caught:
+        load_image_folder(root, labels=table, **NAMES)
+    part = f"2 rows whose file is no image by `extensions` ({root / 'notes.txt'}, {table})"
+    assert part in str(caught.value)
+    with pytest.warns(DatasetWarning, match="2 rows whose file is no image"):
+        data = load_image_folder(root, labels=table, missing="warn", **NAMES)
+    assert _relative(data, root) == ["sick/007_b.JPG", "sick/deep/007_a.png"]
+
+
+def test_a_row_may_name_a_dicom_file_without_a_suffix(root, table):
+    (root / "well" / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(20))
+    table.write_text(CSV + "well/IM0001,TB,100,,,,,\n")
+    data = load_image_folder(root, labels=table, **NAMES)
+    assert _relative(data, root)[-1] == "well/IM0001"

@@ -58,7 +58,7 @@ def test_multilabel(root):
     expected[1, FINDINGS.index("Hernia")] = 1
     expected[3] = np.nan
     np.testing.assert_array_equal(data.target, expected)
-    assert data.groups.tolist() == ["0001", "0001", "0002", "0003"]
+    assert data.groups.tolist() == ["1", "1", "2", "3"]
     np.testing.assert_array_equal(data.frame["age"], [0.5, 58.0, 80.0, np.nan])
     assert data.frame["sex"].tolist()[:3] == ["F", "F", "M"]
     assert data.frame["view"].tolist()[:3] == ["AP", "PA", "PA"]
@@ -179,7 +179,7 @@ def test_misfits_are_counted_once(tmp_path):
         DatasetWarning, match="2 rows without .* 1 images without .* 1 repeated"
     ) as w:
         data = _load(root, missing="warn")
-    assert len(w) == 1
+    assert len(w) == 1 and w[0].filename == __file__
     assert len(data.images) == 3
 
 
@@ -204,8 +204,9 @@ def test_rows_that_cannot_be_understood(tmp_path, row, message):
 
 def test_impossible_ages_are_unknown(tmp_path):
     root = _write(tmp_path / "nih", [*ROWS[:3], "00000004_000.png,Mass,0,4,414,M,PA"])
-    with pytest.warns(DatasetWarning, match=r"1 ages above 120 years \(00000004_000.png\)"):
+    with pytest.warns(DatasetWarning, match=r"1 ages above 120 years \(00000004_000.png\)") as w:
         data = _load(root)
+    assert w[0].filename == __file__
     np.testing.assert_array_equal(data.frame["age"], [0.5, 58.0, 80.0, np.nan])
 
 
@@ -306,3 +307,20 @@ def test_real_boxes(data_root):
     assert got == expected
     assert (data.boxes["x"] + data.boxes["w"] <= 1024).all()
     assert (data.boxes["y"] + data.boxes["h"] <= 1024).all()
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["1", "01", "0001.0", "10"], ["1", "1", "1", "10"]),
+        (["0", "00", "100", "1"], ["0", "0", "100", "1"]),
+        # Not all are numbers: nothing is known of what the zeros mean.
+        (["1", "01", "A1", "10"], ["1", "01", "A1", "10"]),
+    ],
+)
+def test_patients_that_are_numbers_are_compared_as_such(tmp_path, ids, expected):
+    rows = [f"{n:08d}_000.png,Edema,0,{patient},,," for n, patient in enumerate(ids)]
+    data = _load(_write(tmp_path / "nih", rows=rows))
+    assert data.groups.tolist() == expected
+    assert data.groups.dtype.kind == "U"
+    assert data.frame["patient"].tolist() == expected

@@ -83,3 +83,18 @@ def test_components_for_70_percent_per_class(data_root, label, expected):
     paths = sorted((data_root / "chest_xray" / "train" / label).glob("*"))
     X = ImageReader(size=64, n_jobs=2).fit_transform(paths)
     assert abs(PixelPCA(0.7).fit(X).n_components_ - expected) <= 1
+
+
+@pytest.mark.parametrize("wrong", [True, False, 0, 1.0, -1, "mle"])
+def test_wrong_numbers_of_components(wrong):
+    with pytest.raises(ValueError, match="'n_components' parameter of PixelPCA"):
+        PixelPCA(wrong).fit(films(6))
+
+
+def test_byte_order_is_irrelevant():
+    X = films().astype(np.float32)
+    swapped = X.astype(">f4")
+    expected = PixelPCA(2).fit(X).transform(X)
+    found = PixelPCA(2).fit(swapped).transform(swapped)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)

@@ -152,7 +152,7 @@ def test_rare_labels_are_named():
     splitter = MultilabelStratifiedGroupKFold(3)
     with pytest.warns(UserWarning) as record:
         tests = folds_of(splitter, y, groups)
-    assert len(record) == 1
+    assert len(record) == 1 and record[0].filename == __file__
     message = str(record[0].message)
     assert "label 1 positive in 2 patients; label 2 positive in 0 patients" in message
     assert "label 0" not in message and "negative" not in message

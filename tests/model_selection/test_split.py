@@ -215,6 +215,7 @@ def test_containers_keep_their_type():
         ({"test_size": 4}, "at most 3"),
         ({"test_size": 1.0}, "test_size"),
         ({"test_size": 0}, "test_size"),
+        ({"test_size": True}, "test_size"),
         ({"test_size": -0.1}, "test_size"),
         ({"stratify": ["n", "n", "p"]}, r"labels of shape \(3,\) for 4 images"),
         ({"stratify": [0.1, 0.2, 0.3, 0.4]}, "continuous"),
@@ -243,8 +244,9 @@ def test_groups_are_required_and_something_to_split():
 
 def test_warning_when_one_patient_holds_most_images():
     groups = ["big"] * 90 + [f"p{i}" for i in range(10)]
-    with pytest.warns(UserWarning, match="test side holds 10 images instead of 50"):
+    with pytest.warns(UserWarning, match="test side holds 10 images instead of 50") as record:
         _, test = patient_train_test_split(groups, groups=groups, test_size=0.5, random_state=0)
+    assert record[0].filename == __file__
     assert sorted(test) == sorted(set(groups) - {"big"})
 
 

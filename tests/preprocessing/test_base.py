@@ -120,6 +120,17 @@ def test_memory_map_equals_array_and_is_not_written_to(transformer, dtype, tmp_p
 
 
 @every_transformer
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+def test_byte_order_is_irrelevant(transformer, dtype):
+    images = (_films() / 255 if np.dtype(dtype).kind == "f" else _films()).astype(dtype)
+    swapped = images.astype(images.dtype.newbyteorder(">"))
+    fitted, other = clone(transformer).fit(images), clone(transformer).fit(swapped)
+    assert other.input_kind_ == fitted.input_kind_
+    np.testing.assert_array_equal(other.transform(swapped), fitted.transform(images))
+    np.testing.assert_array_equal(fitted.transform(swapped), fitted.transform(images))
+
+
+@every_transformer
 def test_input_is_not_changed(transformer):
     images = _films().astype(np.float64) / 255
     before = images.copy()

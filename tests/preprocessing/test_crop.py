@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
 
 from sklearn_cxr.exceptions import FallbackWarning
+from sklearn_cxr.preprocessing import PixelScaler
 from sklearn_cxr.preprocessing._crop import CropBorders
 
 BOXES = [(10, 6, 70, 60), (0, 0, 100, 80), (25, 0, 60, 80)]  # x, y, w, h in 80 x 100
@@ -69,8 +71,16 @@ def test_too_large_a_crop_is_not_made(films):
     with pytest.warns(FallbackWarning, match="1 of 3 images"):
         out = CropBorders(max_fraction=0.35).fit_transform(films)
     assert_array_equal(out[2], films[2])
-    with pytest.warns(FallbackWarning, match="2 of 3 images"):
-        CropBorders(max_fraction=0).fit_transform(films)
+    crop = CropBorders(max_fraction=0)
+    by_ways = [
+        lambda: crop.fit_transform(films),
+        lambda: crop.fit(films).transform(films),
+        lambda: make_pipeline(crop, PixelScaler()).fit(films),
+    ]
+    for way in by_ways:
+        with pytest.warns(FallbackWarning, match="2 of 3 images") as caught:
+            way()
+        assert len(caught) == 1 and caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1)])
@@ -112,7 +122,7 @@ def test_colour_is_judged_by_its_mean(films):
     assert crop.transform(colour).shape == (3, 20, 20, 3)
 
 
-def test_flat_memmap_and_jobs_agree(films, tmp_path):
+def test_flat_and_memmap_agree(films, tmp_path):
     expected = CropBorders(size=32).fit_transform(films)
     flat = CropBorders(size=32, image_shape=(80, 100)).fit_transform(films.reshape(3, -1))
     assert_array_equal(flat, expected.reshape(3, -1))
@@ -120,7 +130,7 @@ def test_flat_memmap_and_jobs_agree(films, tmp_path):
     np.save(path, films)
     before = path.read_bytes()
     mapped = np.load(path, mmap_mode="r")
-    assert_array_equal(CropBorders(size=32, n_jobs=2).fit_transform(mapped), expected)
+    assert_array_equal(CropBorders(size=32).fit_transform(mapped), expected)
     assert path.read_bytes() == before
 
 

@@ -79,6 +79,21 @@ def test_value_range_is_the_range_of_the_result():
     assert out.max() == 3095
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value_range"), [(np.uint8, (0, 1000)), (np.int8, (-1000, 1000))]
+)
+def test_a_range_outside_of_the_dtype_would_saturate(dtype, value_range):
+    images = np.arange(100, dtype=dtype).reshape(1, 10, 10)
+    with pytest.raises(ValueError, match="value_range must lie within"):
+        HistogramEqualizer(value_range=value_range).fit(images)
+
+
+def test_booleans_have_no_histogram():
+    images = np.eye(4, dtype=bool)[None]
+    with pytest.raises(ValueError, match="got booleans"):
+        HistogramEqualizer(value_range=(0, 1)).fit(images)
+
+
 @pytest.mark.parametrize("method", ["global", "adaptive"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
 def test_constant_image_is_left_as_it_is(method, dtype):

@@ -143,3 +143,18 @@ def test_colour_channels_share_one_scale():
 def test_wrong_percentiles(percentiles):
     with pytest.raises(ValueError, match="0 <= low < high <= 100"):
         IntensityScaler("percentile", percentiles=percentiles).fit(_films())
+
+
+@pytest.mark.parametrize("per", ["image", "dataset"])
+def test_percentiles_of_booleans(per):
+    images = np.zeros((2, 10, 10), dtype=bool)
+    images[:, :5] = True
+    out = IntensityScaler("percentile", per=per).fit_transform(images)
+    assert out.dtype == np.float32
+    np.testing.assert_array_equal(out, images)
+
+
+@pytest.mark.parametrize("wrong", [("a", "b"), (False, True), (1,), (99, 1), (0, 101)])
+def test_percentiles_that_are_none(wrong):
+    with pytest.raises(ValueError, match="percentiles must be"):
+        IntensityScaler("percentile", percentiles=wrong).fit(_films())

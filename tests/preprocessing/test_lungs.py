@@ -101,12 +101,13 @@ def test_fallback_keeps_the_whole_image_and_counts(films):
     with pytest.warns(FallbackWarning, match="2 of 4 images are kept whole") as record:
         crop = LungCrop()
         out = crop.fit_transform(mixed)
-    assert len(record) == 1
+    assert len(record) == 1 and record[0].filename == __file__
     assert crop.n_fallbacks_ == 2
     assert_array_equal(out[[1, 3]], mixed[[1, 3]])
     assert not crop.segment(mixed)[[1, 3]].any()
-    with pytest.warns(FallbackWarning, match="1 of 1 images"):
+    with pytest.warns(FallbackWarning, match="1 of 1 images") as record:
         crop.transform(mixed[1:2])
+    assert record[0].filename == __file__
     assert crop.n_fallbacks_ == 2  # transform sets nothing
 
 

@@ -55,7 +55,7 @@ def test_more_pixels_than_there_are():
         RandomPixelSampler(41).fit(_films())
 
 
-@pytest.mark.parametrize("size", [0, -1, 1.5, 0.0, "all", None])
+@pytest.mark.parametrize("size", [0, -1, 1.5, 0.0, "all", None, True])
 def test_wrong_size(size):
     with pytest.raises(ValueError, match="'size' parameter"):
         RandomPixelSampler(size).fit(_films())

@@ -83,6 +83,11 @@ def test_resolve_image_shape_refuses():
         (UINT8.astype(np.float32), "other"),
         (np.array([0, 1]), "other"),
         (np.array([True, False]), "other"),
+        (UINT8.astype(">u2"), "uint16"),
+        (UINT8.astype("<u2"), "uint16"),
+        (UINT8.astype(">i2"), "other"),
+        (UINT8.astype(">u4"), "other"),
+        ((UINT8 / 255).astype(">f4"), "unit float"),
     ],
 )
 def test_input_kind(X, expected):
@@ -208,6 +213,12 @@ def test_paths_are_not_images():
     [
         (UINT8, None, (0, 255)),
         (UINT8.astype(np.uint16), None, (0, 65535)),
+        (UINT8.astype(">u2"), None, (0, 65535)),
+        (UINT8.astype(">u2"), (0, 4095), (0, 4095)),
+        (UINT8, (0, 255), (0, 255)),
+        (UINT8.astype(np.int32), (-1000, 1000), (-1000, 1000)),
+        (UINT8.astype(np.int64), (-1000, 1000), (-1000, 1000)),
+        (np.array([[True, False]]), (0, 1), (0, 1)),
         (UNIT, None, (0, 1)),
         (UNIT.astype(np.float32), None, (0, 1)),
         (UINT8.astype(np.uint16), (0, 4095), (0, 4095)),
@@ -233,9 +244,47 @@ def test_values_outside_the_range():
         level_range(STANDARDISED, None, "Caller")
     with pytest.raises(ValueError, match=r"\[0, 200\], got 0 to 255 \(uint8\). Clip or rescale"):
         level_range(UINT8, (0, 200), "Caller")
-    for wrong in [(1, 1), (2, 1)]:
-        with pytest.raises(ValueError, match="low < high"):
-            level_range(UINT8, wrong, "Caller")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (1, 1),
+        (2, 1),
+        (0,),
+        (0, 1, 2),
+        (0, np.inf),
+        (-np.inf, 0),
+        (0, np.nan),
+        ("a", "b"),
+        (False, True),
+        (None, 1),
+        [[0, 1], [2, 3]],
+        np.array([[0, 1]]),
+    ],
+)
+@pytest.mark.parametrize("X", [UINT8, UINT8 / 255])
+def test_ranges_that_are_none(X, wrong):
+    with pytest.raises(ValueError, match=r"two finite numbers \(low, high\) with low < high, got"):
+        level_range(X, wrong, "Caller")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value_range", "expected"),
+    [
+        (np.uint8, (0, 1000), "0 to 255 for uint8"),
+        (np.uint8, (-1, 255), "0 to 255 for uint8"),
+        (np.int8, (-1000, 1000), "-128 to 127 for int8"),
+        (np.uint16, (-1000, 1000), "0 to 65535 for uint16"),
+        (">u2", (0, 65536), "0 to 65535 for >u2"),
+        (np.int64, (0, 1e19), "for int64"),
+    ],
+)
+def test_ranges_that_the_dtype_cannot_hold(dtype, value_range, expected):
+    with pytest.raises(ValueError, match=f"value_range must lie within .*{expected}") as caught:
+        level_range(np.zeros((2, 2), dtype=dtype), value_range, "Caller")
+    assert repr(value_range) in str(caught.value)
+    assert "Give the grey levels of black and white" in str(caught.value)
 
 
 def test_pixel_names():

@@ -1,0 +1,323 @@
+"""PixelLogisticRegression beside scikit-learn's, in one run on the same films.
+
+Usage: ``python benchmarks/bench_linear.py [DATA] [--parts correct fit sweep whole scale]``, where DATA
+has the folder ``chest_xray``. Every measured fit runs in a process of its own, so that its peak
+memory is its own; the parts are
+
+- correct: coefficients and AUC against scikit-learn at a tight tolerance in float64,
+- fit: one fit at 224 px, scikit-learn's lbfgs on a standardised float32 matrix beside it,
+- sweep: 20 penalties on 3 folds by patient, scikit-learn's grid search beside it,
+- whole: 112,120 generated films of 224 px with a planted signal, from a file,
+- scale: time against the number of films and of pixels.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import scipy.ndimage
+from machine import describe
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_cxr.datasets import load_kermany
+from sklearn_cxr.linear_model import PixelLogisticRegression, PixelLogisticRegressionCV
+from sklearn_cxr.preprocessing import ImageReader
+
+N_WHOLE, SIDE = 112_120, 224
+
+
+def peak_memory():
+    """Return the peak of resident memory of this process and its mapped files, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def own_memory():
+    """Return resident memory that is not a mapped file, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+
+def in_process(task, **arguments):
+    """Run one of the tasks below in a fresh process and return what it reports."""
+    command = [sys.executable, __file__, "--task", task, json.dumps(arguments)]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(out.splitlines()[-1])
+
+
+def films(root, side, task="binary"):
+    """Training films as uint8 rows of a store, labels, and the official test split."""
+    parts = [load_kermany(root, subset=name, task=task) for name in ("train", "test")]
+    reader = ImageReader(side, cache_dir=Path(tempfile.gettempdir()) / "bench_linear", n_jobs=2)
+    return [(reader.fit_transform(part.images), part.target) for part in parts]
+
+
+def objective(coef, intercept, Z, y, C):
+    """Return ``||w||^2 / 2 + C * sum(log loss)`` of two classes on a standardised matrix."""
+    signed = np.where(y == 1, 1, -1) * (Z @ coef.ravel() + intercept[0])
+    return float((coef**2).sum() / 2 + C * np.logaddexp(0, -signed).sum())
+
+
+def fit_ours(root, C, tol):
+    """Task: one fit on the rows of the store."""
+    (X, y), _ = films(root, SIDE)
+    PixelLogisticRegression(C=C, max_iter=1).fit(
+        np.asarray(X[:64]), y[-64:] * 0 + np.arange(64) % 2
+    )
+    before, start = peak_memory(), time.perf_counter()
+    model = PixelLogisticRegression(C=C, tol=tol).fit(X, y)
+    seconds = time.perf_counter() - start
+    return {
+        "seconds": seconds,
+        "iterations": int(model.n_iter_[0]),
+        "objective": model.objective_,
+        "MB": peak_memory() - before,
+        "own MB": own_memory(),
+    }
+
+
+def fit_peer(root, C, tol):
+    """Task: scikit-learn on a standardised float32 matrix; standardising is not timed."""
+    (X, y), _ = films(root, SIDE)
+    before = peak_memory()
+    Z = np.asarray(X).reshape(len(X), -1).astype(np.float32)
+    mean = Z.mean(axis=0, dtype=np.float64)
+    scale = np.sqrt(
+        np.maximum(np.einsum("ij,ij->j", Z, Z, dtype=np.float64) / len(Z) - mean**2, 0)
+    )
+    Z -= mean.astype(np.float32)
+    Z /= np.where(scale > 1e-6, scale, 1).astype(np.float32)
+    start = time.perf_counter()
+    model = LogisticRegression(C=C, tol=tol, max_iter=2000).fit(Z, y)
+    seconds = time.perf_counter() - start
+    return {
+        "seconds": seconds,
+        "iterations": int(model.n_iter_[0]),
+        "objective": objective(model.coef_, model.intercept_, Z, y, C),
+        "MB": peak_memory() - before,
+        "own MB": own_memory(),
+    }
+
+
+def write_rows(path, n, n_features, seed=0):
+    """Write smooth random films with a planted signal, by chunks; return labels and signal."""
+    rng = np.random.default_rng(seed)
+    side = math.isqrt(n_features)
+    # Neighbouring pixels of films go together; independent noise would make the fit too easy.
+    coarse = rng.standard_normal((40, 12, 12))
+    smooth = np.stack([scipy.ndimage.zoom(field, side / 12, order=1) for field in coarse])
+    smooth = smooth.reshape(40, -1)[:, :n_features] * (60 / np.arange(2, 42))[:, None]
+    smooth = smooth.astype(np.float32)
+    signal = scipy.ndimage.zoom(rng.standard_normal((9, 9)), side / 9, order=1).ravel()
+    y = rng.integers(0, 2, n)
+    with open(path, "wb") as stream:
+        for first in range(0, n, 2000):
+            part = y[first : first + 2000]
+            film = rng.standard_normal((len(part), 40), dtype=np.float32) @ smooth
+            film += rng.standard_normal((len(part), n_features), dtype=np.float32) * 12 + 128
+            film += ((part - 0.5)[:, None] * signal).astype(np.float32)
+            stream.write(film.clip(0, 255).astype(np.uint8).tobytes())
+    return y, signal
+
+
+def fit_file(path, y, n, n_features, C):
+    """Task: one fit on a memory map."""
+    X = np.memmap(path, mode="r", dtype=np.uint8, shape=(n, n_features))
+    y = np.load(y)
+    PixelLogisticRegression(max_iter=1).fit(np.asarray(X[:64]), np.arange(64) % 2)
+    before, start = own_memory(), time.perf_counter()
+    model = PixelLogisticRegression(C=C, verbose=0).fit(X, y)
+    seconds = time.perf_counter() - start
+    np.save(f"{path}.coef.npy", model.coef_image_.ravel())
+    return {
+        "seconds": seconds,
+        "iterations": int(model.n_iter_[0]),
+        "own MB": own_memory() - before,
+        "AUC": roc_auc_score(y[-5000:], model.decision_function(X[-5000:])),
+    }
+
+
+def correct(root):
+    """Print how far coefficients and AUC are from scikit-learn's."""
+    print("\ncorrectness, tol 1e-8 on both sides, scikit-learn in float64")
+    print(f"{'side':>5}{'task':>9}{'weights':>10}{'coef, relative':>16}{'AUC, difference':>17}")
+    for side in (32, 64):
+        for task in ("binary", "subtype"):
+            (X, y), (X_test, y_test) = films(root, side, task)
+            X, X_test = np.asarray(X), np.asarray(X_test)
+            scaler = StandardScaler().fit(X.reshape(len(X), -1))
+            for weights in (None, "balanced"):
+                params = {"C": 1e-3, "tol": 1e-8, "class_weight": weights, "max_iter": 10_000}
+                ours = PixelLogisticRegression(**params).fit(X, y)
+                peer = LogisticRegression(**params).fit(scaler.transform(X.reshape(len(X), -1)), y)
+                mine, theirs = ours.coef_image_.reshape(peer.coef_.shape), peer.coef_
+                relative = np.linalg.norm(mine - theirs) / np.linalg.norm(theirs)
+                scores = [
+                    ours.predict_proba(X_test),
+                    peer.predict_proba(scaler.transform(X_test.reshape(len(X_test), -1))),
+                ]
+                if task == "binary":
+                    scores = [score[:, 1] for score in scores]
+                auc = [roc_auc_score(y_test, score, multi_class="ovr") for score in scores]
+                print(
+                    f"{side:5}{task:>9}{weights or 'none':>10}{relative:16.1e}"
+                    f"{abs(auc[0] - auc[1]):17.1e}"
+                )
+
+
+def one_fit(root):
+    """Print one fit at 224 px beside scikit-learn's."""
+    print(f"\none fit, 5,216 films of {SIDE} px, C = 1e-3")
+    print(f"{'':34}{'seconds':>9}{'iterations':>12}{'objective':>12}{'peak MB':>9}")
+    rows = {
+        "scikit-learn lbfgs, float32, 1e-4": in_process("fit_peer", root=root, C=1e-3, tol=1e-4),
+        "PixelLogisticRegression, 1e-4": in_process("fit_ours", root=root, C=1e-3, tol=1e-4),
+        "PixelLogisticRegression, 1e-6": in_process("fit_ours", root=root, C=1e-3, tol=1e-6),
+    }
+    for name, row in rows.items():
+        print(
+            f"{name:34}{row['seconds']:9.2f}{row['iterations']:12}{row['objective']:12.6f}"
+            f"{row['MB']:9.0f}"
+        )
+    peer, ours = list(rows.values())[:2]
+    print(
+        f"faster {peer['seconds'] / ours['seconds']:.1f} x, memory {ours['MB'] / peer['MB']:.2f} x"
+    )
+
+
+def on_file(n, n_features, C=1e-4):
+    """Generate a file, fit on it twice and return the second report and the recovery."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, labels = os.path.join(folder, "rows.raw"), os.path.join(folder, "y.npy")
+        y, signal = write_rows(path, n, n_features)
+        np.save(labels, y)
+        report = in_process("fit_file", path=path, y=labels, n=n, n_features=n_features, C=C)
+        coef = np.load(f"{path}.coef.npy")
+    return report, float(np.corrcoef(coef, signal)[0, 1])
+
+
+def whole():
+    """Print the fit on as many films as ChestX-ray14 has."""
+    report, recovered = on_file(N_WHOLE, SIDE * SIDE)
+    size = N_WHOLE * SIDE * SIDE / 1e9
+    print(
+        f"\nthe whole, {N_WHOLE:,} films of {SIDE} px, a file of {size:.1f} GB in the page cache"
+    )
+    print(
+        f"{report['seconds']:.1f} s, {report['iterations']} iterations, "
+        f"{report['own MB']:.0f} MB beyond the mapped file, AUC {report['AUC']:.3f}, "
+        f"correlation with the planted signal {recovered:.3f}"
+    )
+
+
+def scale():
+    """Print time against size."""
+    print(f"\n{'films':>8}{'pixels':>9}{'seconds':>9}{'iterations':>12}{'ms an iteration':>17}")
+    sizes = [(n, SIDE * SIDE) for n in (5_000, 10_000, 20_000)]
+    sizes += [(20_000, side * side) for side in (56, 112)]
+    for n, n_features in sizes:
+        report, _ = on_file(n, n_features)
+        each = 1000 * report["seconds"] / report["iterations"]
+        print(f"{n:8}{n_features:9}{report['seconds']:9.2f}{report['iterations']:12}{each:17.1f}")
+
+
+def sweep_ours(root, Cs):
+    """Task: the penalty path by patient."""
+    (X, y), _ = films(root, SIDE)
+    groups = load_kermany(root, subset="train").groups
+    start = time.perf_counter()
+    search = PixelLogisticRegressionCV(Cs, cv=3).fit(X, y, groups=groups)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "C": search.C_, "scores": search.scores_.mean(axis=0).tolist()}
+
+
+def sweep_peer(root, Cs):
+    """Task: scikit-learn's grid search on the same folds, without the final refit."""
+    (X, y), _ = films(root, SIDE)
+    groups = load_kermany(root, subset="train").groups
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+        {"logisticregression__C": Cs},
+        scoring="roc_auc",
+        cv=StratifiedGroupKFold(3),
+        n_jobs=2,
+        refit=False,
+    )
+    start = time.perf_counter()
+    search.fit(np.asarray(X).reshape(len(X), -1), y, groups=groups)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "scores": search.cv_results_["mean_test_score"].tolist()}
+
+
+def sweep(root):
+    """Print the sweep of 20 penalties; scikit-learn's is extrapolated from three of them."""
+    Cs = np.logspace(-6, 1, 20).tolist()
+    few = [Cs[2], Cs[9], Cs[16]]
+    ours, peer = (
+        in_process("sweep_ours", root=root, Cs=Cs),
+        in_process("sweep_peer", root=root, Cs=few),
+    )
+    per_fit = peer["seconds"] / 9
+    print(f"\nsweep, 20 values of C, 3 folds by patient, 5,216 films of {SIDE} px")
+    print(
+        f"PixelLogisticRegressionCV, with the last fit: {ours['seconds']:.1f} s, C = {ours['C']:.2g}"
+    )
+    print(
+        f"GridSearchCV of scikit-learn, n_jobs=2: {peer['seconds']:.1f} s for C = "
+        f"{', '.join(f'{C:.2g}' for C in few)}; {60 * per_fit:.0f} s for 60 fits, extrapolated: "
+        f"{60 * per_fit / ours['seconds']:.1f} x"
+    )
+    mine = [ours["scores"][i] for i in (2, 9, 16)]
+    pairs = ", ".join(f"{a:.5f} / {b:.5f}" for a, b in zip(mine, peer["scores"], strict=True))
+    print(f"mean AUC of those three, ours / scikit-learn's: {pairs}")
+
+
+TASKS = {
+    "sweep_ours": sweep_ours,
+    "sweep_peer": sweep_peer,
+    "fit_ours": fit_ours,
+    "fit_peer": fit_peer,
+    "fit_file": fit_file,
+}
+
+
+def main():
+    """Run from the command line."""
+    parser = argparse.ArgumentParser()
+    default = os.environ.get("SKLEARN_CXR_DATA", Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("data", nargs="?", type=Path, default=default)
+    parser.add_argument(
+        "--parts", nargs="+", default=["correct", "fit", "sweep", "whole", "scale"]
+    )
+    parser.add_argument("--task", nargs=2)
+    options = parser.parse_args()
+    if options.task:
+        name, arguments = options.task
+        print(json.dumps(TASKS[name](**json.loads(arguments))))
+        return
+    print(describe("sklearn-cxr", "scikit-learn", "numba", "scipy", "numpy"))
+    root = str(options.data / "chest_xray")
+    parts = {
+        "correct": lambda: correct(root),
+        "fit": lambda: one_fit(root),
+        "sweep": lambda: sweep(root),
+        "whole": whole,
+        "scale": scale,
+    }
+    for part in options.parts:
+        parts[part]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+from sklearn import config_context
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+
+from sklearn_cxr.exceptions import LeakageRiskWarning
+from sklearn_cxr.linear_model import PixelLogisticRegression, PixelLogisticRegressionCV
+from sklearn_cxr.preprocessing import ImageRows, Resize
+
+CS = [1e-3, 1e-2, 1e-1]
+
+
+def films(n=90, side=8, n_classes=2, seed=0):
+    """Two films a patient, with a faint label and a strong patient."""
+    rng = np.random.default_rng(seed)
+    groups = np.arange(n) // 2
+    y = groups % n_classes
+    X = rng.normal(110, 20, (n // 2, side, side))[groups] + rng.normal(0, 12, (n, side, side))
+    for label in range(n_classes):
+        X[y == label, label : label + 3, label : label + 3] += 9
+    return X.clip(0, 255).astype(np.uint8), y, groups
+
+
+@pytest.mark.parametrize(("n_classes", "scoring"), [(2, "roc_auc"), (3, "roc_auc_ovr")])
+def test_scores_equal_a_grid_search_of_cold_fits(n_classes, scoring):
+    X, y, groups = films(n_classes=n_classes)
+    ours = PixelLogisticRegressionCV(CS, cv=3, tol=1e-7).fit(X, y, groups=groups)
+    peer = GridSearchCV(
+        PixelLogisticRegression(tol=1e-7), {"C": CS}, cv=StratifiedGroupKFold(3), scoring=scoring
+    ).fit(X, y, groups=groups)
+    theirs = [peer.cv_results_[f"split{k}_test_score"] for k in range(3)]
+    np.testing.assert_allclose(ours.scores_, theirs, atol=1e-3)
+    assert ours.C_ == peer.best_params_["C"]
+    np.testing.assert_allclose(ours.predict_proba(X), peer.predict_proba(X), atol=1e-5)
+    np.testing.assert_allclose(ours.coef_image_, peer.best_estimator_.coef_image_, atol=1e-4)
+
+
+def test_folds_are_taken_by_patient():
+    X, y, groups = films()
+    seen = []
+
+    class Recording(StratifiedGroupKFold):
+        def split(self, X, y=None, groups=None):
+            seen.append(np.array(groups))
+            return super().split(X, y, groups)
+
+    PixelLogisticRegressionCV(CS, cv=Recording(3)).fit(X, y, groups=groups)
+    np.testing.assert_array_equal(seen[0], groups)
+
+
+def test_without_patients_it_warns_of_what_may_happen():
+    X, y, groups = films()
+    with pytest.warns(LeakageRiskWarning, match="groups=patients") as caught:
+        leaky = PixelLogisticRegressionCV(CS, cv=3).fit(X, y)
+    assert caught[0].filename == __file__
+    strict = PixelLogisticRegressionCV(CS, cv=3).fit(X, y, groups=groups)
+    assert leaky.scores_.max() > strict.scores_.max() + 0.05
+
+
+def test_a_list_of_splits():
+    X, y, groups = films()
+    splits = list(StratifiedGroupKFold(3).split(X, y, groups))
+    by_list = PixelLogisticRegressionCV(CS, cv=splits).fit(X, y, groups=groups)
+    by_number = PixelLogisticRegressionCV(CS, cv=3).fit(X, y, groups=groups)
+    np.testing.assert_array_equal(by_list.scores_, by_number.scores_)
+
+
+def test_one_standard_error_takes_the_strongest_penalty_that_is_as_good():
+    X, y, groups = films()
+    model = PixelLogisticRegressionCV(np.logspace(-5, 0, 6), cv=3, one_standard_error=True)
+    model.fit(X, y, groups=groups)
+    mean = model.scores_.mean(axis=0)
+    best = mean.argmax()
+    floor = mean[best] - model.scores_[:, best].std(ddof=1) / np.sqrt(3)
+    assert model.C_ == model.Cs_[np.flatnonzero(mean >= floor)[0]]
+    assert model.C_ <= model.Cs_[best]
+
+
+def test_the_scores_of_the_chosen_penalty_are_those_of_cross_validation():
+    X, y, groups = films()
+    model = PixelLogisticRegressionCV(CS, cv=3, tol=1e-7, scoring="accuracy")
+    model.fit(X, y, groups=groups)
+    plain = PixelLogisticRegression(C=model.C_, tol=1e-7)
+    expected = cross_val_score(
+        plain, X, y, groups=groups, cv=StratifiedGroupKFold(3), scoring="accuracy"
+    )
+    np.testing.assert_allclose(model.scores_[:, list(model.Cs_).index(model.C_)], expected)
+
+
+def test_rows_of_a_view_are_not_copied_whole(tmp_path, monkeypatch):
+    X, y, groups = films()
+    X.tofile(tmp_path / "rows.raw")
+    mapped = np.memmap(tmp_path / "rows.raw", mode="r", dtype=np.uint8, shape=X.shape)
+    rows = ImageRows([mapped], np.zeros(len(X), int), np.arange(len(X)))
+    expected = PixelLogisticRegressionCV(CS, cv=3).fit(X, y, groups=groups)
+
+    def refuse(self):
+        raise AssertionError("the rows were made into an array")
+
+    monkeypatch.setattr(ImageRows, "_gather", refuse)
+    model = PixelLogisticRegressionCV(CS, cv=3).fit(rows, y, groups=groups)
+    np.testing.assert_allclose(model.scores_, expected.scores_, atol=1e-6)
+
+
+@pytest.mark.parametrize("Cs", [[], [0.0, 1.0], [-1.0], [np.nan], [[1.0], [2.0]], 0])
+def test_penalties_that_are_none(Cs):
+    X, y, groups = films()
+    if np.ndim(Cs) == 2:
+        assert PixelLogisticRegressionCV(Cs, cv=3).fit(X, y, groups=groups).Cs_.tolist() == [1, 2]
+        return
+    with pytest.raises(ValueError, match="Cs"):
+        PixelLogisticRegressionCV(Cs).fit(X, y, groups=groups)
+
+
+def test_groups_are_requested_by_default():
+    X, y, groups = films()
+    with config_context(enable_metadata_routing=True):
+        search = make_pipeline(Resize(6), PixelLogisticRegressionCV(CS, cv=3))
+        search.fit(X, y, groups=groups)
+    assert search[-1].scores_.shape == (3, 3)
+    assert roc_auc_score(y, search.predict_proba(X)[:, 1]) > 0.8
+
+
+def test_one_class_only():
+    X, y, groups = films()
+    with pytest.raises(ValueError, match="one class only"):
+        PixelLogisticRegressionCV(CS).fit(X, y * 0, groups=groups)
+
+
+def test_progress_is_drawn_only_on_request(capfd):
+    X, y, groups = films()
+    PixelLogisticRegressionCV(CS, cv=3).fit(X, y, groups=groups)
+    assert capfd.readouterr() == ("", "")
+    PixelLogisticRegressionCV(CS, cv=3, verbose=1).fit(X, y, groups=groups)
+    assert "9/9" in capfd.readouterr().err
