@@ -4,12 +4,15 @@ from numbers import Integral
 
 import numpy as np
 from scipy.linalg import eigh
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
+from threadpoolctl import threadpool_limits
 
-from sklearn_cxr.utils._images import validate_images
+from sklearn_cxr.utils._chunks import ImageChunks, validate_rows
+from sklearn_cxr.utils._design import Design
+from sklearn_cxr.utils._images import is_shaped
 from sklearn_cxr.utils._sklearn import (
     CallbackSupportMixin,
     Interval,
@@ -18,6 +21,9 @@ from sklearn_cxr.utils._sklearn import (
     fit_task,
     with_callbacks,
 )
+
+# Relative precision of the eigenvalues; a tighter one only costs passes.
+_TOLERANCE = 1e-10
 
 
 class PixelPCA(
@@ -83,11 +89,16 @@ class PixelPCA(
 
     Notes
     -----
-    The axes come from the smaller of the two Gram matrices, images by images or pixels by
-    pixels, and of its eigenvectors only as many are computed as are kept (Lanczos iteration to
-    machine precision). On 3,875 films of 64 px this takes a twentieth of the time of a full
-    singular value decomposition. The images are held once as floats: 8 bytes a pixel, 4 where
-    they come as float32.
+    The design matrix is never made while fewer than a fifth of all components are wanted: the
+    axes come from Lanczos iterations [1]_, each of which passes once over the rows where they
+    lie (an array, a memory map, the decode store of
+    :class:`~sklearn_cxr.preprocessing.ImageReader`, an HDF5 or zarr array) in their own dtype,
+    and computes in float64. For more components, or all of them, the images are held as floats
+    and the smaller of the two Gram matrices is decomposed whole.
+
+    References
+    ----------
+    .. [1] R. B. Lehoucq, D. C. Sorensen and C. Yang, "ARPACK Users' Guide", SIAM, 1998.
 
     Examples
     --------
@@ -140,23 +151,34 @@ class PixelPCA(
             If `n_components` exceeds the number of images or of pixels.
         """
         with fit_task(self, X, y):
-            flat, self._fitted_on_shaped = validate_images(
-                self,
-                X,
-                reset=True,
-                image_shape=self.image_shape,
-                dtype=[np.float64, np.float32],
-                ensure_min_samples=2,
+            self._fitted_on_shaped = is_shaped(X)
+            X = validate_rows(
+                self, X, reset=True, image_shape=self.image_shape, ensure_min_samples=2
             )
-            self.mean_ = flat.mean(axis=0, dtype=np.float64).astype(flat.dtype)
-            values, axes, total = _principal_axes(flat - self.mean_, self.n_components)
-            self.components_ = axes.astype(flat.dtype)
+            self._check_number(len(X), self.n_features_in_)
+            dtype = _float_dtype(X)
+            # Threads of BLAS would contend with those of the passes.
+            with threadpool_limits(limits=1, user_api="blas"), Design(X).threads() as design:
+                mean, variance = design.moments(np.ones(len(X)))
+                total = float(variance.sum() * len(X))
+                values, axes = _leading_axes(design, mean, self.n_components, total)
+            if values is None:
+                values, axes = _all_axes(np.asarray(X), mean, self.n_components, total)
+            self.mean_, self.components_ = mean.astype(dtype), _signed(axes).astype(dtype)
             self.eigenimages_ = self.components_.reshape(-1, *self.image_shape_)
             self.mean_image_ = self.mean_.reshape(self.image_shape_)
-            self.explained_variance_ = values / (len(flat) - 1)
+            self.explained_variance_ = values / (len(X) - 1)
             self.explained_variance_ratio_ = values / total if total > 0 else values
             self.n_components_ = len(values)
         return self
+
+    def _check_number(self, n_images, n_features):
+        most = min(n_images, n_features)
+        if isinstance(self.n_components, Integral) and self.n_components > most:
+            raise ValueError(
+                f"n_components={self.n_components}, but {n_images} images of {n_features} pixels "
+                f"have at most {most} components. Ask for fewer, or for a share of the variance."
+            )
 
     def transform(self, X):
         """Project images on the principal axes.
@@ -172,8 +194,14 @@ class PixelPCA(
             Coordinates along the axes.
         """
         check_is_fitted(self)
-        flat, _ = validate_images(self, X, reset=False, dtype=[np.float64, np.float32])
-        return ((flat - self.mean_) @ self.components_.T / self._scale()).astype(flat.dtype)
+        chunks = ImageChunks(self, X, reset=False)
+        dtype = _float_dtype(chunks)
+        axes = self.components_.T.astype(dtype, copy=False)
+        out = np.empty((len(chunks), self.n_components_), dtype=dtype)
+        for rows, chunk in chunks.items():
+            out[rows] = (chunk.astype(dtype) - self.mean_.astype(dtype)) @ axes
+        out /= self._scale()
+        return out
 
     def _scale(self):
         """Return what a coordinate is divided by: its standard deviation where it is whitened."""
@@ -210,20 +238,37 @@ class PixelPCA(
         return self.n_components_
 
 
-def _principal_axes(centred, n_components):
-    """Eigenvalues of the scatter matrix, their orthonormal axes, and the sum of all of them."""
-    n_images, n_features = centred.shape
-    most = min(n_images, n_features)
-    if isinstance(n_components, Integral) and n_components > most:
-        raise ValueError(
-            f"n_components={n_components}, but {n_images} images of {n_features} pixels have at "
-            f"most {most} components. Ask for fewer, or for a share of the variance."
-        )
-    by_images = n_images < n_features
-    gram = centred @ centred.T if by_images else centred.T @ centred
-    gram = gram.astype(np.float64, copy=False)
-    total = np.trace(gram)
-    values, vectors = _leading(gram, n_components, total)
+def _float_dtype(X):
+    """float32 stays float32; all else is described in float64."""
+    return np.float32 if X.dtype.newbyteorder("=") == np.float32 else np.float64
+
+
+def _leading_axes(design, mean, n_components, total):
+    """Axes by Lanczos iteration over passes, or None and None where many of them are wanted."""
+    size = min(design.shape)
+    k = n_components if isinstance(n_components, Integral) else 16
+    scatter = LinearOperator(
+        (design.shape[1],) * 2, matvec=lambda v: design.scatter(v.ravel(), mean), dtype=np.float64
+    )
+    while n_components is not None and total > 0 and k <= size // 5:
+        start = check_random_state(0).uniform(-1, 1, design.shape[1])
+        values, vectors = eigsh(scatter, k=k, which="LA", v0=start, tol=_TOLERANCE)
+        values, axes = np.clip(values[::-1], 0, None), vectors[:, ::-1].T
+        kept = _count(values, n_components, total)
+        if kept is not None:
+            return values[:kept], axes[:kept]
+        k *= 2
+    return None, None
+
+
+def _all_axes(X, mean, n_components, total):
+    """Axes by the whole eigendecomposition of the smaller Gram matrix."""
+    centred = X.reshape(len(X), -1) - mean
+    by_images = len(centred) < centred.shape[1]
+    values, vectors = eigh(centred @ centred.T if by_images else centred.T @ centred)
+    values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
+    kept = len(values) if n_components is None else _count(values, n_components, total)
+    values, vectors = values[:kept], vectors[:, :kept]
     axes = vectors.T @ centred if by_images else vectors.T
     if by_images:
         lengths = np.linalg.norm(axes, axis=1)
@@ -231,30 +276,13 @@ def _principal_axes(centred, n_components):
         if values[-1] <= 1e-10 * values[0]:
             # Axes without variance are noise here; they still have to be orthonormal.
             axes = np.linalg.qr(axes.T)[0].T
-    # An eigenvector's sign is arbitrary: the largest pixel of each axis is made positive.
+    return values, axes
+
+
+def _signed(axes):
+    """Make the largest pixel of each axis positive: an eigenvector's sign is arbitrary."""
     largest = np.abs(axes).argmax(axis=1)
-    axes *= np.sign(axes[np.arange(len(axes)), largest])[:, None]
-    return values, axes, total
-
-
-def _leading(gram, n_components, total):
-    """Largest eigenvalues, in falling order, and vectors: as many as `n_components` asks for."""
-    size = len(gram)
-    whole = n_components is None
-    k = n_components if isinstance(n_components, Integral) else min(16, size)
-    # Lanczos pays while few of the vectors are wanted.
-    while not whole and total > 0 and k <= size // 5:
-        start = check_random_state(0).uniform(-1, 1, size)
-        values, vectors = eigsh(gram, k=k, which="LA", v0=start)
-        values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
-        kept = _count(values, n_components, total)
-        if kept is not None:
-            return values[:kept], vectors[:, :kept]
-        k *= 2
-    values, vectors = eigh(gram)
-    values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
-    kept = size if whole else _count(values, n_components, total)
-    return values[:kept], vectors[:, :kept]
+    return axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
 
 
 def _count(values, n_components, total):

@@ -142,7 +142,9 @@ class ImageChunks:
             self._pending = False
 
 
-def validate_rows(estimator, X, y="no_validation", *, reset, image_shape=None):
+def validate_rows(
+    estimator, X, y="no_validation", *, reset, image_shape=None, ensure_min_samples=1
+):
     """Validate a batch without holding it: what `validate_images` does, for row views too.
 
     Parameters
@@ -162,6 +164,9 @@ def validate_rows(estimator, X, y="no_validation", *, reset, image_shape=None):
     image_shape : tuple of int or None, default=None
         The estimator's parameter of that name.
 
+    ensure_min_samples : int, default=1
+        Fewest rows.
+
     Returns
     -------
     X : ndarray of shape (n, n_features), or the row view as it came
@@ -172,8 +177,20 @@ def validate_rows(estimator, X, y="no_validation", *, reset, image_shape=None):
     """
     alone = isinstance(y, str) and y == "no_validation"
     if not is_row_view(X):
-        out = validate_images(estimator, X, y, reset=reset, image_shape=image_shape)
+        out = validate_images(
+            estimator,
+            X,
+            y,
+            reset=reset,
+            image_shape=image_shape,
+            ensure_min_samples=ensure_min_samples,
+        )
         return out[0] if alone else out[:2]
+    if len(X) < ensure_min_samples:
+        raise ValueError(
+            f"Found array with {len(X)} sample(s) while a minimum of {ensure_min_samples} is "
+            f"required by {type(estimator).__name__}."
+        )
     if X.dtype in (np.uint8, np.uint16):
         # The dtype says it all: nothing has to be read.
         _validate_view(estimator, X, reset=reset, image_shape=image_shape)

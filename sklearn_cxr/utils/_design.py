@@ -106,7 +106,7 @@ class Design:
         mean, variance : ndarray of shape (n_features,)
             In float64.
         """
-        from sklearn_cxr.linear_model import _kernels
+        from sklearn_cxr.utils import _kernels
 
         def sums(kernel, *arguments):
             parts = self._run(kernel, (weight, *arguments), lambda: (np.zeros(self.shape[1]),))
@@ -114,6 +114,31 @@ class Design:
 
         mean = sums(_kernels.weighted_sum)
         return mean, sums(_kernels.weighted_squares, mean)
+
+    def scatter(self, vector, mean):
+        """Product of the scatter matrix with a vector, ``(X - mean).T @ (X - mean) @ vector``.
+
+        Parameters
+        ----------
+        vector : ndarray of shape (n_features,)
+            The vector.
+
+        mean : ndarray of shape (n_features,)
+            Mean of every column.
+
+        Returns
+        -------
+        ndarray of shape (n_features,)
+            In float64.
+        """
+        from sklearn_cxr.utils import _kernels
+
+        vector = _contiguous(vector)
+        results = self._run(
+            _kernels.normal, (vector, float(mean @ vector)), lambda: (np.zeros(self.shape[1]),)
+        )
+        factors = math.fsum(part for part, _ in results)
+        return sum(total for _, (total,) in results) - mean * factors
 
     def scores(self, coef, intercept):
         """Product with the coefficients, ``X @ coef.T + intercept``.
@@ -131,7 +156,7 @@ class Design:
         ndarray of shape (n, n_outputs)
             In float64.
         """
-        from sklearn_cxr.linear_model import _kernels
+        from sklearn_cxr.utils import _kernels
 
         out = np.empty((self.shape[0], len(coef)))
         self._run(_kernels.scores, (_contiguous(coef), _contiguous(intercept), out))
@@ -165,7 +190,7 @@ class Design:
         at_zero : ndarray of the shape of `intercept`
             Derivatives by the intercepts.
         """
-        from sklearn_cxr.linear_model import _kernels
+        from sklearn_cxr.utils import _kernels
 
         coef, intercept = _contiguous(coef), _contiguous(intercept)
         results = self._run(

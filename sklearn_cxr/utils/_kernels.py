@@ -125,6 +125,25 @@ def loss_gradient(
 
 
 @njit(**_OPTIONS)
+def normal(block, rows, places, first, last, vector, shift, total):
+    """Add ``x * (x @ vector - shift)`` of each row x to `total`; return the sum of the factors."""
+    eight = np.empty(GROUP)
+    at = np.empty(GROUP, np.intp)
+    factors = 0.0
+    for start in range(first, last, GROUP):
+        for i in range(GROUP):
+            at[i] = rows[min(start + i, last - 1)]
+        x0, x1, x2, x3 = block[at[0]], block[at[1]], block[at[2]], block[at[3]]
+        x4, x5, x6, x7 = block[at[4]], block[at[5]], block[at[6]], block[at[7]]
+        _dot(x0, x1, x2, x3, x4, x5, x6, x7, vector, eight)
+        for i in range(GROUP):
+            eight[i] = eight[i] - shift if start + i < last else 0.0
+            factors += eight[i]
+        _add(x0, x1, x2, x3, x4, x5, x6, x7, eight, total)
+    return factors
+
+
+@njit(**_OPTIONS)
 def weighted_sum(block, rows, places, first, last, weight, total):
     """Add the weighted rows to `total`."""
     eight = np.zeros(GROUP)

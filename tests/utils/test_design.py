@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sklearn_cxr.linear_model import _design
-from sklearn_cxr.linear_model._design import Design
 from sklearn_cxr.preprocessing import ImageReader, ImageRows
+from sklearn_cxr.utils import _design
+from sklearn_cxr.utils._design import Design
 
 
 def softmax(z):
