@@ -285,7 +285,57 @@ def sweep(root):
     print(f"mean AUC of those three, ours / scikit-learn's: {pairs}")
 
 
+def fit_pca(path, n, n_features, how, k=50):
+    """Task: one PCA of a memory map."""
+    X = np.memmap(path, mode="r", dtype=np.uint8, shape=(n, n_features))
+    PixelPCA(2).fit(np.asarray(X[:64]))
+    before, start = own_memory(), time.perf_counter()
+    if how == "PixelPCA":
+        pca = PixelPCA(k).fit(X)
+    elif how == "IncrementalPCA":
+        pca = IncrementalPCA(k, batch_size=1000).fit(X)
+    else:
+        pca = PCA(k, svd_solver="randomized", random_state=0).fit(X.astype(np.float32))
+    seconds = time.perf_counter() - start
+    np.save(f"{path}.{how}.npy", pca.components_)
+    return {
+        "seconds": seconds,
+        "variance": pca.explained_variance_.tolist(),
+        "own MB": peak_own_memory() - before,
+    }
+
+
+def peak_own_memory():
+    """Return the peak of memory less the mapped files of now, in MB: an estimate from above."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    mapped = next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) / 1024
+    return peak_memory() - mapped
+
+
+def pca_table():
+    """Print PCA with 50 components of 20,000 films."""
+    n, n_features = 20_000, SIDE * SIDE
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "rows.raw")
+        write_rows(path, n, n_features)
+        hows = ("PixelPCA", "randomized PCA, float32", "IncrementalPCA")
+        rows = {
+            how: in_process("fit_pca", path=path, n=n, n_features=n_features, how=how)
+            for how in hows
+        }
+        axes = {how: np.load(f"{path}.{how}.npy") for how in hows}
+    print(f"\nPCA, 50 components of {n:,} x {n_features:,} uint8")
+    print(f"{'':26}{'seconds':>9}{'own MB':>9}{'variance, first 30':>20}{'axes, first 30':>16}")
+    exact, own = np.array(rows["PixelPCA"]["variance"][:30]), axes["PixelPCA"][:30]
+    for how, row in rows.items():
+        worst = np.abs(np.array(row["variance"][:30]) / exact - 1).max()
+        cosine = np.linalg.svd(own @ axes[how][:30].T, compute_uv=False).min()
+        print(f"{how:26}{row['seconds']:9.1f}{row['own MB']:9.0f}{worst:20.1e}{1 - cosine:16.1e}")
+    print("(largest relative difference to PixelPCA; 1 - cosine of the largest principal angle)")
+
+
 TASKS = {
+    "fit_pca": fit_pca,
     "sweep_ours": sweep_ours,
     "sweep_peer": sweep_peer,
     "fit_ours": fit_ours,
@@ -315,7 +365,7 @@ def main():
         "fit": lambda: one_fit(root),
         "sweep": lambda: sweep(root),
         "whole": whole,
-        "pca": pca,
+        "pca": pca_table,
         "scale": scale,
     }
     for part in options.parts:

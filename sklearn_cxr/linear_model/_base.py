@@ -5,8 +5,8 @@ from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cxr.utils._design import Design
 from sklearn_cxr.utils._chunks import validate_rows
+from sklearn_cxr.utils._design import Design
 from sklearn_cxr.utils._sklearn import CallbackSupportMixin
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
 from sklearn_cxr.linear_model._base import BasePixelClassifier
-from sklearn_cxr.utils._design import Design
 from sklearn_cxr.linear_model._solver import minimize
 from sklearn_cxr.utils._chunks import validate_rows
+from sklearn_cxr.utils._design import Design
 from sklearn_cxr.utils._sklearn import (
     Interval,
     StrOptions,
