@@ -22,7 +22,7 @@ def block_after(marker):
     return found[1]
 
 
-def test_the_example_runs_on_a_folder_of_films(tmp_path, monkeypatch, capsys):
+def test_the_example_runs_on_a_folder_of_films(tmp_path):
     films = make_chest_xrays(300, image_size=64, random_state=0)
     (tmp_path / "films").mkdir()
     rows = ["path,target,patient"]
@@ -31,12 +31,12 @@ def test_the_example_runs_on_a_folder_of_films(tmp_path, monkeypatch, capsys):
         label = "pneumonia" if films.target[i] else "normal"
         rows.append(f"{i}.png,{label},{films.groups[i]}")
     (tmp_path / "films.csv").write_text("\n".join(rows))
-    monkeypatch.chdir(tmp_path)
     code = block_after("example")
     assert len(code.strip().splitlines()) <= 16
-    exec(compile(code, "README.md", "exec"), {})
-    score = float(re.search(r"left out: ([\d.]+)", capsys.readouterr().out)[1])
-    assert score > 0.6
+    # A process of its own, as a user has it: worker processes keep the folder they started in.
+    out = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True)
+    assert float(re.search(r"left out: ([\d.]+)", out)[1]) > 0.6
+    assert (tmp_path / "store").is_dir()
     answer = subprocess.run(
         [
             sys.executable,

@@ -119,7 +119,8 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
         Folder of the decode store. With it every distinct file (by content, and read options)
         is decoded once and shared through memory maps by folds, grid points, processes and
         later runs. A file counts as unchanged while its path, size and time of change are.
-        None decodes at every call.
+        A relative folder counts from where a process is; give an absolute one where worker
+        processes may be elsewhere. None decodes at every call.
 
     n_jobs : int or None, default=None
         Number of threads that decode. None means 1 unless in a
