@@ -100,34 +100,20 @@ def minimize(
     Solution
         Where it ended; with a ConvergenceWarning where that is no minimum.
     """
-    n_outputs, n_features = start[0].shape
-    total = weight.sum()
-    penalty = 1.0 / (C * total)
-    split = n_outputs * n_features
-
-    def value_and_gradient(x):
-        coef, intercept = x[:split].reshape(n_outputs, n_features), x[split:]
-        folded = coef / scale
-        loss, by_coef, by_intercept = design.loss_gradient(
-            folded, intercept - folded @ mean, target, weight
-        )
-        by_coef = (by_coef - np.outer(by_intercept, mean)) / (scale * total) + penalty * coef
-        gradient = np.concatenate([by_coef.ravel(), by_intercept / total])
-        if not fit_intercept:
-            gradient[split:] = 0.0
-        value = loss / total + 0.5 * penalty * np.dot(x[:split], x[:split])
-        return value, gradient
-
+    split = start[0].size
+    objective = _Objective(
+        design, target, weight, mean, scale, C=C, fit_intercept=fit_intercept, shape=start[0].shape
+    )
     # Threads of BLAS gain nothing on vectors of this size, and would contend with the passes'.
     quiet = threadpool_limits(limits=1, user_api="blas")
     with quiet, tqdm(desc="L-BFGS", unit="it", disable=not verbose) as bar:
 
         def report(intermediate_result):
             bar.update()
-            bar.set_postfix(objective=f"{intermediate_result.fun * C * total:.6g}")
+            bar.set_postfix(objective=f"{intermediate_result.fun * objective.unit:.6g}")
 
         result = scipy.optimize.minimize(
-            value_and_gradient,
+            objective,
             np.concatenate([start[0].ravel(), start[1]]),
             jac=True,
             method="L-BFGS-B",
@@ -147,12 +133,36 @@ def minimize(
     if result.status != 0 and largest > tol:
         _warn(result, largest, tol, max_iter)
     return Solution(
-        coef=result.x[:split].reshape(n_outputs, n_features),
+        coef=result.x[:split].reshape(start[0].shape),
         intercept=result.x[split:].copy(),
         n_iter=int(result.nit),
-        objective=float(result.fun * C * total),
+        objective=float(result.fun * objective.unit),
         gradient=largest,
     )
+
+
+class _Objective:
+    # Value and gradient of the mean objective at a vector of coefficients and intercepts.
+    def __init__(self, design, target, weight, mean, scale, *, C, fit_intercept, shape):
+        self._design, self._target, self._weight = design, target, weight
+        self._mean, self._scale, self._shape = mean, scale, shape
+        self._fit_intercept = fit_intercept
+        self._total = weight.sum()
+        self.unit = C * self._total
+
+    def __call__(self, x):
+        split = len(x) - self._shape[0]
+        coef, intercept = x[:split].reshape(self._shape), x[split:]
+        folded = coef / self._scale
+        loss, by_coef, by_intercept = self._design.loss_gradient(
+            folded, intercept - folded @ self._mean, self._target, self._weight
+        )
+        by_coef = (by_coef - np.outer(by_intercept, self._mean)) / (self._scale * self._total)
+        by_coef += coef / self.unit
+        gradient = np.concatenate([by_coef.ravel(), by_intercept / self._total])
+        if not self._fit_intercept:
+            gradient[split:] = 0.0
+        return loss / self._total + 0.5 / self.unit * np.dot(x[:split], x[:split]), gradient
 
 
 def _warn(result, largest, tol, max_iter):
