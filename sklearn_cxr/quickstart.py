@@ -255,6 +255,7 @@ def run(*, data=None, output="quickstart_output", n_jobs=2):
     reader.fit(paths)
     search = make_search(cache_dir=output / "store", n_jobs=n_jobs)
     check_patient_leakage(train[2], search.cv.split(*train))
+    print("The first fit of a fresh installation compiles for some seconds.")
     search.fit(train[0], train[1], groups=train[2])
     print(f"\nBest of the grid: {search.best_params_}")
     print(f"AUC in patient-grouped cross-validation: {search.best_score_:.3f}")

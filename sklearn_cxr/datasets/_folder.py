@@ -273,7 +273,8 @@ def load_image_folder(
         What to do with a row without a file or with one that is no image, an image without a
         row or a label, a repeated row, an image outside the class folders and a class folder
         without an image. ``"raise"`` is an error, ``"warn"`` leaves them out with one warning
-        that counts them.
+        that counts them. What is an image is told by the extension; the files are not opened
+        here, see :meth:`ImageReader.report <sklearn_cxr.preprocessing.ImageReader.report>`.
 
     return_X_y : bool, default=False
         Return ``(X, y)`` instead of a Bunch.

@@ -90,7 +90,7 @@ def decode(path, content, options):
         image = _open(content, options)
         return _place(image, options)
     except ImageFormatError as error:
-        raise ImageFormatError(f"{path}: {error}") from error
+        raise ImageFormatError(f"{path}: {error}") from error.__cause__
     except ImportError:
         # A missing decoder is the installation's fault, not the file's.
         raise
@@ -125,10 +125,10 @@ def image_size(path):
 def _identify(content):
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Image.UnidentifiedImageError as error:
+    except Image.UnidentifiedImageError:
         raise ImageFormatError(
             f"is no image in a known format ({', '.join(FORMATS)}, DICOM)."
-        ) from error
+        ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageFormatError(f"refused, {_reason(error)}") from error
     pixels = image.width * image.height

@@ -9,7 +9,7 @@ from sklearn_cxr.preprocessing._segments import content_hash
 
 # Enough to make a task worth handing over, few enough that workers finish together.
 _FILES_PER_TASK = 16
-_TASKS_PER_WORKER = 8
+_TASKS_PER_WORKER = 32
 
 
 def decode_files(paths, options, *, on_error, with_hash, n_jobs=None, verbose=0):
@@ -56,6 +56,25 @@ def decode_files(paths, options, *, on_error, with_hash, n_jobs=None, verbose=0)
             bar.update(len(results))
 
 
+def with_advice(error):
+    """Say in the error of one file what can be done about all such files.
+
+    Parameters
+    ----------
+    error : ImageFormatError
+        Names the file and the reason.
+
+    Returns
+    -------
+    ImageFormatError
+        The same, and what to do.
+    """
+    return ImageFormatError(
+        f"{error} ImageReader().report(X) lists all files that cannot be read, and "
+        "drop_unreadable(X, y, groups) leaves them out."
+    )
+
+
 def _decode_some(paths, options, on_error, with_hash):
     results = []
     for path in paths:
@@ -65,6 +84,6 @@ def _decode_some(paths, options, on_error, with_hash):
             results.append((key, decode(path, content, options)))
         except ImageFormatError as error:
             if on_error == "raise":
-                raise
+                raise with_advice(error) from error.__cause__
             results.append((None, error))
     return results

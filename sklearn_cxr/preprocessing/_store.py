@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from sklearn_cxr.exceptions import ImageFormatError, StoreWarning
 from sklearn_cxr.preprocessing._decode import file_error
+from sklearn_cxr.preprocessing._decode_files import with_advice
 from sklearn_cxr.preprocessing._rows import ImageRows
 from sklearn_cxr.preprocessing._segments import (
     DamagedSegmentError,
@@ -82,7 +83,7 @@ class DecodeStore:
         """
         names, errors = self._names(paths)
         if errors and on_error == "raise":
-            raise errors[min(errors)]
+            raise with_advice(errors[min(errors)])
         index = self._load()
         extra, failed = {}, {}
         if len(self._missing(index, names, errors)):
@@ -142,7 +143,7 @@ class DecodeStore:
             raise kind(
                 error.errno,
                 f"The decode store {self.folder} cannot {what} ({error.strerror}). {advice} "
-                "space, or give ImageReader another cache_dir",
+                "space, give ImageReader another cache_dir, or None to decode without a store",
             ) from error
 
     def _load(self):

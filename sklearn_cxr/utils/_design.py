@@ -15,6 +15,8 @@ _DTYPES = (np.uint8, np.uint16, np.float32, np.float64)
 _CHUNK_BYTES = 32 * 2**20
 # Below so many values a second thread costs more than it saves.
 _VALUES_FOR_THREADS = 2**18
+# So many values are converted as a whole sooner than numba is imported.
+_VALUES_FOR_NUMPY = 2**20
 
 
 class Design:
@@ -72,6 +74,9 @@ class Design:
             dtype = native if native in _DTYPES else np.float64
             chunk = np.ascontiguousarray(chunk, dtype=dtype)
             yield _read_only(chunk), np.arange(len(chunk)), np.arange(start, start + len(chunk))
+
+    def _all_rows(self):
+        return np.asarray(self._X).reshape(self.shape).astype(np.float64)
 
     def _run(self, kernel, arguments, accumulators=tuple):
         """Call `kernel` on all rows, divided among the threads.
@@ -156,6 +161,9 @@ class Design:
         ndarray of shape (n, n_outputs)
             In float64.
         """
+        if self.shape[0] * self.shape[1] <= _VALUES_FOR_NUMPY:
+            # An application with one film at a time need not wait for a compiler.
+            return self._all_rows() @ coef.T + intercept
         from sklearn_cxr.utils import _kernels
 
         out = np.empty((self.shape[0], len(coef)))

@@ -98,10 +98,14 @@ def check_kind(estimator, X, *, reset):
     by_chance = fitted == "other" and kind == "unit float" and not estimator._fitted_on_levels
     if kind == fitted or by_chance:
         return
+    top = {"uint8": 255, "uint16": 65535}.get(fitted)
+    advice = "Bring it to the same scale as the training images"
+    if top is not None and kind == "other" and X.min() >= 0 and 1 < X.max() <= top:
+        advice = f"If these are the same grey levels, convert them with .astype({fitted!r})"
     raise ValueError(
         f"{type(estimator).__name__} was fitted on {KINDS[fitted]}, but this batch "
-        f"({X.dtype}, {X.min():.6g} to {X.max():.6g}) is {KINDS[kind]}. Bring it to the same "
-        "scale as the training images; nothing is rescaled silently."
+        f"({X.dtype}, {X.min():.6g} to {X.max():.6g}) is {KINDS[kind]}. {advice}; nothing is "
+        "rescaled silently."
     )
 
 
@@ -142,6 +146,8 @@ def flatten_batch(estimator, X, *, reset, image_shape=None):
         If the images have another shape than `image_shape`, or than those of ``fit``.
     """
     if not is_shaped(X):
+        if not reset and getattr(X, "shape", None) == tuple(estimator.image_shape_):
+            _refuse_single(estimator, X)
         return X, False
     X = np.asarray(X)
     check_image_shape(estimator, X.shape, reset=reset, image_shape=image_shape)
@@ -178,14 +184,25 @@ def check_image_shape(estimator, shape, *, reset, image_shape=None):
     expected = image_shape if reset else estimator.image_shape_
     if expected is not None and shape[1:] != tuple(expected):
         where = "image_shape says" if reset else f"{type(estimator).__name__} was fitted on"
+        advice = "Resize the images first, for example with ImageReader(size=...) or Resize."
+        if shape[1:3] == tuple(expected)[:2]:
+            advice = "The channels differ: read the images with the same color=."
         raise ValueError(
-            f"Got images of shape {shape[1:]}, but {where} {tuple(expected)}. Resize the "
-            "images first, for example with ImageReader(size=...) or Resize."
+            f"Got images of shape {shape[1:]}, but {where} {tuple(expected)}. {advice}"
         )
     if 0 in shape[1:]:
         raise ValueError(f"Found array with 0 pixels an image (shape={shape}).")
     if reset:
         estimator.image_shape_ = tuple(shape[1:])
+
+
+def _refuse_single(estimator, X):
+    # One image looks like a flat batch of its rows, unless its rows are as long as an image.
+    if X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"Got one image of shape {X.shape}; {type(estimator).__name__} takes batches. For one "
+            "image pass a batch of one, X[None]."
+        )
 
 
 def validate_images(estimator, X, y="no_validation", *, reset, image_shape=None, **check_params):

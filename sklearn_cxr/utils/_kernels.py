@@ -10,8 +10,30 @@ and do for one thread the rows ``rows[first:last]`` of `block`, which stand at t
 import numpy as np
 from numba import njit
 
+
+def _can_cache():
+    """Tell whether numba finds a folder to keep compiled code in.
+
+    Where the package and the home folder are read-only, as in many containers, asking for a
+    cache is an error.
+    """
+
+    def probe():
+        return 0
+
+    try:
+        njit(cache=True)(probe)
+    except RuntimeError:
+        return False
+    return True
+
+
 # Sums may be reordered, which lets them be vectorised; NaN and infinity keep their meaning.
-_OPTIONS = {"nogil": True, "cache": True, "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
+_OPTIONS = {
+    "nogil": True,
+    "cache": _can_cache(),
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+}
 _F = np.float64
 GROUP = 8
 

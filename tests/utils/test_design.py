@@ -1,5 +1,8 @@
 """The passes against plain NumPy, on every kind of rows."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,6 +68,12 @@ FORMS = [
     "array", "memory map", "Fortran order", "every other column", "big endian", "rows of a file",
     "gathered rows", "two blocks",
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch):
+    """These few rows would otherwise be multiplied by NumPy."""
+    monkeypatch.setattr(_design, "_VALUES_FOR_NUMPY", 0)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -166,3 +175,31 @@ def test_shaped_rows_of_the_decode_store(tmp_path):
     np.testing.assert_allclose(
         design.scores(coef, np.zeros(1)), np.asarray(rows).reshape(10, 64) @ coef.T
     )
+
+
+def test_a_few_rows_need_no_compiler(monkeypatch):
+    monkeypatch.setattr(_design, "_VALUES_FOR_NUMPY", 2**20)
+    program = (
+        "import sys, numpy as np\n"
+        "from sklearn_cxr.utils._design import Design\n"
+        "X = np.arange(12, dtype=np.uint8).reshape(3, 4)\n"
+        "with Design(X).threads() as design:\n"
+        "    out = design.scores(np.ones((1, 4)), np.array([0.5]))\n"
+        "assert out.ravel().tolist() == [6.5, 22.5, 38.5], out\n"
+        "assert 'numba' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_without_a_folder_for_compiled_code_it_is_compiled_all_the_same():
+    program = (
+        "import numba.core.caching as caching\n"
+        "caching.CompileResultCacheImpl._locator_classes = []\n"
+        "import numpy as np\n"
+        "from sklearn_cxr.utils._design import Design\n"
+        "from sklearn_cxr.utils import _kernels\n"
+        "assert not _kernels._OPTIONS['cache']\n"
+        "mean, _ = Design(np.arange(12, dtype=np.uint8).reshape(3, 4)).moments(np.ones(3))\n"
+        "assert mean.tolist() == [4, 5, 6, 7]\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator
 
+from sklearn_cxr.linear_model import PixelLogisticRegression
 from sklearn_cxr.utils._images import (
     check_kind,
     flatten_batch,
@@ -291,3 +292,19 @@ def test_pixel_names():
     expected = ["pixel_0_0", "pixel_0_1", "pixel_0_2", "pixel_1_0", "pixel_1_1", "pixel_1_2"]
     assert pixel_names((2, 3)).tolist() == expected
     assert pixel_names((1, 1, 2)).tolist() == ["pixel_0_0_0", "pixel_0_0_1"]
+
+
+def test_messages_name_the_likely_slip():
+    films = np.random.default_rng(0).integers(0, 255, (6, 4, 4), dtype=np.uint8)
+    model = PixelLogisticRegression().fit(films, [0, 1] * 3)
+    with pytest.raises(ValueError, match=r"one image of shape \(4, 4\).*X\[None\]"):
+        model.predict(films[0])
+    assert model.predict(films[0][None]).shape == (1,)
+    with pytest.raises(ValueError, match=r"channels differ: read the images with the same color="):
+        model.predict(np.repeat(films[..., None], 3, axis=3))
+    with pytest.raises(
+        ValueError, match=r"same grey levels, convert them with \.astype\('uint8'\)"
+    ):
+        model.predict(films.astype(int))
+    with pytest.raises(ValueError, match="same scale as the training images"):
+        model.predict(films / 255)
