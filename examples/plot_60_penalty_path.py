@@ -2,10 +2,10 @@
 The penalty, at 32 and at 224 pixels
 ====================================
 
-How strong has the penalty of a logistic regression on pixels to be? A published study [1]_ tuned it
-on 32-pixel films, because no more fitted into memory, and found that 128 pixels then did worse: a
-penalty that suits 1,024 pixels is not the one for 16,384. :class:`PixelLogisticRegressionCV
-<sklearn_cxr.linear_model.PixelLogisticRegressionCV>` tunes it at the full size, by patient.
+How strong has the penalty of a logistic regression on pixels to be? A published study [1]_ tuned
+it on 32-pixel films, because no more fitted into memory, and found that 128 pixels then did
+worse: a penalty that suits 1,024 pixels is not the one for 16,384.
+:class:`~sklearn_cxr.linear_model.PixelLogisticRegressionCV` tunes it at the full size, by patient.
 
 .. [1] Their penalty is written ``lambda * |theta|^2`` beside the sum of the loss, which is
    ``C = 1 / (2 * lambda)``: their best, 1500, is C = 3.3e-4.

@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_cxr.linear_model import PixelLogisticRegression
 from sklearn_cxr.preprocessing import ImageReader, ImageRows
+from sklearn_cxr.utils import _design
 
 
 def films(n=80, side=6, n_classes=2, dtype=np.uint8, seed=0):
@@ -120,6 +121,7 @@ def test_rows_of_the_decode_store_are_read_where_they_lie(tmp_path, monkeypatch)
     def refuse(self, dtype=None, copy=None):
         raise AssertionError("the rows were made into an array")
 
+    monkeypatch.setattr(_design, "_VALUES_FOR_NUMPY", 0)
     monkeypatch.setattr(ImageRows, "_gather", refuse)
     model = PixelLogisticRegression().fit(rows, y)
     np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-8, atol=1e-12)
