@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pytest
 from sklearn import config_context
@@ -104,6 +105,16 @@ def test_rows_of_a_view_are_not_copied_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(ImageRows, "_gather", refuse)
     model = PixelLogisticRegressionCV(CS, cv=3).fit(rows, y, groups=groups)
     np.testing.assert_allclose(model.scores_, expected.scores_, atol=1e-6)
+
+
+def test_an_hdf5_data_set_gives_what_an_array_gives(tmp_path):
+    X, y, groups = films()
+    expected = PixelLogisticRegressionCV(CS, cv=3).fit(X, y, groups=groups)
+    with h5py.File(tmp_path / "films.h5", "w") as file:
+        rows = file.create_dataset("films", data=X, chunks=(7, 8, 8), compression="gzip")
+        model = PixelLogisticRegressionCV(CS, cv=3).fit(rows, y, groups=groups)
+        np.testing.assert_allclose(model.scores_, expected.scores_, atol=1e-9)
+        np.testing.assert_allclose(model.predict_proba(rows), expected.predict_proba(X), rtol=1e-6)
 
 
 @pytest.mark.parametrize("Cs", [[], [0.0, 1.0], [-1.0], [np.nan], [[1.0], [2.0]], 0])
