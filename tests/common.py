@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator
 
 import sklearn_cxr
 from sklearn_cxr.linear_model import PixelLogisticRegression
+from sklearn_cxr.preprocessing import HistogramEqualizer, IntensityScaler
 
 # scikit-learn's checks use values such as 3 * normal; what depends on the absolute grey level
 # needs to be told their range.
@@ -30,6 +31,15 @@ TINY = {
     },
 }
 
+# Modes that compute something else than the default does.
+MODES = [
+    HistogramEqualizer("adaptive", **LEVELS),
+    IntensityScaler("standard"),
+    IntensityScaler("percentile"),
+    IntensityScaler("standard", per="dataset"),
+    IntensityScaler("percentile", per="dataset"),
+]
+
 PATH_ESTIMATORS = ("ImageReader",)
 
 
@@ -52,7 +62,8 @@ def tiny(cls):
 
 def array_estimators():
     """Instances of all estimators but those that take paths."""
-    return [tiny(cls) for cls in public_estimator_classes() if cls.__name__ not in PATH_ESTIMATORS]
+    classes = [c for c in public_estimator_classes() if c.__name__ not in PATH_ESTIMATORS]
+    return [tiny(cls) for cls in classes] + MODES
 
 
 def name_of(estimator):

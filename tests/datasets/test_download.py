@@ -13,6 +13,7 @@ from sklearn_cxr.exceptions import DownloadError
 
 pytest.importorskip("pooch", reason="the extra 'fetch' is not installed")
 
+# PneumoniaMNIST names no patients, of which every load warns; one test asserts that it does.
 NO_PATIENTS = pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.LeakageRiskWarning")
 
 

@@ -8,10 +8,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sklearn_cxr.datasets import load_nih
 from sklearn_cxr.model_selection import MultilabelStratifiedGroupKFold, check_patient_leakage
+from sklearn_cxr.preprocessing import ImageReader
 
 # Positives per image of the 14 findings in ChestX-ray14, from common to rare.
 PREVALENCE = (
@@ -284,3 +287,34 @@ def test_real_nih_labels(data_root):
         # Labels of many patients are spread to within two images.
         common = holders >= 7
         assert (counts - table.sum() / 3)[common].abs().max() <= 2
+
+
+class NeverAlone(KNeighborsClassifier):
+    """Nearest neighbours that answer two columns for a label that a fold has none of."""
+
+    def predict_proba(self, X):
+        return [
+            p if p.shape[1] == 2 else np.column_stack([p, 1 - p]) for p in super().predict_proba(X)
+        ]
+
+
+# Some findings of the slice have fewer positive patients than there are folds.
+@pytest.mark.filterwarnings("ignore:.*positive in:UserWarning")
+def test_grid_search_over_the_fourteen_labels_of_real_nih_films(data_root):
+    films = load_nih(data_root / "nih", subset="all", task="multilabel")
+    assert films.target.shape == (106, 14)
+
+    def negative_brier(estimator, X, y):
+        positive = np.column_stack([p[:, 1] for p in estimator.predict_proba(X)])
+        return -np.nanmean((positive - y) ** 2)
+
+    search = GridSearchCV(
+        make_pipeline(ImageReader(16, output="flat"), NeverAlone(n_neighbors=3)),
+        {"neveralone__n_neighbors": [1, 25]},
+        cv=MultilabelStratifiedGroupKFold(3),
+        scoring=negative_brier,
+        error_score="raise",
+    ).fit(films.images, films.target, groups=films.groups)
+    # A single neighbour is far too sure of itself.
+    assert search.best_params_ == {"neveralone__n_neighbors": 25}
+    assert search.cv_results_["mean_test_score"][1] > search.cv_results_["mean_test_score"][0]

@@ -1,14 +1,12 @@
 """What every transformer in this room does alike; the geometric ones are tested on their own."""
 
 import pickle
-import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import estimator_checks
 
 from sklearn_cxr.preprocessing import Flatten
 from sklearn_cxr.preprocessing._base import as_float, restore_dtype
@@ -32,16 +30,6 @@ TRANSFORMERS = [
 every_transformer = pytest.mark.parametrize("transformer", TRANSFORMERS, ids=str)
 ALWAYS_FLAT = (Flatten, RandomPixelSampler)
 
-EXTRA_CHECKS = [
-    estimator_checks.check_dataframe_column_names_consistency,
-    estimator_checks.check_global_output_transform_pandas,
-    estimator_checks.check_param_validation,
-    estimator_checks.check_set_output_transform,
-    estimator_checks.check_set_output_transform_pandas,
-    estimator_checks.check_transformer_get_feature_names_out,
-    estimator_checks.check_transformer_get_feature_names_out_pandas,
-]
-
 
 def _films(n=6, shape=(10, 14), seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, *shape)).astype(np.uint8)
@@ -55,35 +43,6 @@ def _assert_same_state(one, two):
     assert _state(one).keys() == _state(two).keys()
     for name, value in _state(one).items():
         np.testing.assert_array_equal(value, _state(two)[name], err_msg=name)
-
-
-def _on_any_real_values(transformer):
-    # scikit-learn's checks feed values around zero, so level-sensitive ones are told a range.
-    transformer = clone(transformer)
-    if transformer._needs_levels:
-        transformer.set_params(value_range=(-1000, 1000))
-    return transformer
-
-
-@every_transformer
-def test_check_estimator(transformer):
-    transformer = _on_any_real_values(transformer)
-    results = estimator_checks.check_estimator(transformer, on_fail=None, on_skip=None)
-    status = {result["check_name"]: result["status"] for result in results}
-    assert [name for name, s in status.items() if s == "failed"] == []
-    # Skipped unless SCIPY_ARRAY_API is set.
-    skipped = {name for name, s in status.items() if s == "skipped"}
-    assert skipped <= {"check_array_api_input"}
-    assert sum(s == "passed" for s in status.values()) >= 40
-
-
-@every_transformer
-@pytest.mark.parametrize("check", EXTRA_CHECKS, ids=lambda check: check.__name__)
-def test_checks_that_check_estimator_does_not_yield(transformer, check):
-    with warnings.catch_warnings():
-        # These checks mix arrays and DataFrames on purpose.
-        warnings.filterwarnings("ignore", message="X (has|does not have valid) feature names")
-        check(type(transformer).__name__, _on_any_real_values(transformer))
 
 
 @every_transformer

@@ -10,6 +10,7 @@ from sklearn_cxr.decomposition import PixelPCA
 from sklearn_cxr.preprocessing import LungCrop, PixelScaler
 
 callback = pytest.importorskip("sklearn.callback", reason="callbacks come with scikit-learn 1.9")
+# There are no lungs in random pixels.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_cxr.exceptions.FallbackWarning")
 
 ROOM = [getattr(preprocessing, name) for name in preprocessing.__all__]
