@@ -1,6 +1,8 @@
 """Errors and warnings that sklearn-cxr raises beside Python's own."""
 
 __all__ = [
+    "AuditError",
+    "ContaminationWarning",
     "DatasetError",
     "DatasetWarning",
     "DownloadError",
@@ -10,6 +12,7 @@ __all__ = [
     "PatientLeakageError",
     "StoreWarning",
     "UnreadableImageWarning",
+    "WeightsError",
 ]
 
 
@@ -37,6 +40,10 @@ class UnreadableImageWarning(UserWarning):
     """Images could not be read and their rows hold the fill value instead."""
 
 
+class WeightsError(ValueError):
+    """Weights of a network are not there, or do not fit it; nothing was loaded."""
+
+
 class FallbackWarning(UserWarning):
     """A method did not apply to some images and a stated fallback was used for them."""
 
@@ -47,3 +54,15 @@ class StoreWarning(UserWarning):
 
 class LeakageRiskWarning(UserWarning):
     """Something is split without patients being known, so that a patient may leak."""
+
+
+class ContaminationWarning(UserWarning):
+    """A network is evaluated on a data set whose images its weights were trained on."""
+
+
+class VersionMismatchWarning(UserWarning):
+    """A stored model was fitted with other versions than those that load it."""
+
+
+class AuditError(ValueError):
+    """An audit has findings of a severity that it was told to raise on."""

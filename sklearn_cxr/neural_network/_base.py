@@ -1,0 +1,416 @@
+"""What the networks have in common: fit, predict, go on, be stored."""
+
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sklearn_cxr.neural_network import _persistence
+from sklearn_cxr.neural_network._device import resolve_precision
+from sklearn_cxr.neural_network._inference import forward_batches
+from sklearn_cxr.neural_network._labels import (
+    encode_classes,
+    encode_labels,
+    encode_part,
+    is_multilabel,
+    subset_score,
+)
+from sklearn_cxr.neural_network._network import Network, Probabilities
+from sklearn_cxr.neural_network._optim import OPTIMIZERS
+from sklearn_cxr.neural_network._run import Run
+from sklearn_cxr.neural_network._validation import hold_out
+from sklearn_cxr.utils._chunks import validate_rows
+from sklearn_cxr.utils._sklearn import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    _check_sample_weight,
+    _fit_context,
+    fit_task,
+    with_callbacks,
+)
+
+DEFAULT_VALIDATION_FRACTION = 0.1
+# Fitted attributes that are not for the user.
+_PRIVATE = ("_exclusive", "_n_outputs", "_constant", "_history", "_fitted_on_levels", "_spec")
+
+TRAINING_CONSTRAINTS = {
+    "optimizer": [StrOptions(set(OPTIMIZERS)), type],
+    "lr": [Interval(Real, 0, None, closed="neither")],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "lr_schedule": [StrOptions({"plateau", "onecycle", "cosine"}), None],
+    "max_epochs": [Interval(Integral, 1, None, closed="left")],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "weight_averaging": [Interval(Real, 0, 1, closed="left"), None],
+    "early_stopping": ["boolean"],
+    "patience": [Interval(Integral, 1, None, closed="left")],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
+    "warm_start": ["boolean"],
+    "device": [str, torch.device],
+    "precision": [StrOptions({"auto", "float32", "bfloat16", "float64"})],
+    "compile": ["boolean"],
+    "callbacks": [list, tuple, None],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+IMAGE_CONSTRAINTS = {
+    "augment": [str, tuple, list, dict, callable, None],
+    "mixup": [Interval(Real, 0, None, closed="left")],
+    "tta": [str, tuple, list, None],
+    "image_shape": ["array-like", None],
+}
+
+
+class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+    """A network that is trained by `fit` and answers with probabilities.
+
+    A subclass gives ``_settle(X, weight)``, which sets the constants of its preparation in
+    `fit`, ``_prepare_module()`` and ``_body_module(n_outputs)``, which build the parts of the
+    network from fitted attributes alone, and ``_groups(module)``, the optimiser's groups.
+    """
+
+    # Whoever splits, splits by patient: a fit asks for the groups where metadata are routed.
+    __metadata_request__fit = {"groups": True}
+    __metadata_request__partial_fit = {"groups": True}
+
+    # Parameters of images, which a network on features does not have.
+    augment = None
+    mixup = 0.0
+    tta = None
+    image_shape = None
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None, groups=None):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images; an array, a memory map, or the view that ImageReader gives.
+
+        y : array-like of shape (n,) or (n, n_labels)
+            Class labels of any hashable kind; or a column of 0, 1 and NaN (unknown) for each of
+            several labels.
+
+        sample_weight : array-like of shape (n,) or None, default=None
+            Weights of the images in the loss.
+
+        groups : array-like of shape (n,) or None, default=None
+            Patients, by which images are held out where `early_stopping`, `validation_fraction`
+            or ``lr_schedule="plateau"`` need some.
+
+        Returns
+        -------
+        self : object
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If `y` holds one class only, a label is known of no image, or the loss diverges.
+        MemoryError
+            If a batch does not fit into the memory of the device.
+
+        Warns
+        -----
+        LeakageRiskWarning
+            If images are held out and there are no `groups`.
+        """
+        previous = self._previous(self.warm_start)
+        with fit_task(self, X, y, n_steps=self.max_epochs) as task:
+            rows, labels, weight = self._validate_fit(X, y, sample_weight, previous is not None)
+            rng = self._generator(previous)
+            sides = self._sides(labels.codes, groups, rng)
+            run = Run(self, rows, labels, weight, sides, rng, previous)
+            run.train(self.max_epochs, task=task, given=(X, y))
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None, sample_weight=None, groups=None):
+        """Train for one epoch on a part of the data.
+
+        The network, the optimiser and what was learnt of the grey levels go on from call to call.
+        Nothing is held out; schedules of the learning rate do not apply.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images.
+
+        y : array-like of shape (n,) or (n, n_labels)
+            Labels as in ``fit``.
+
+        classes : array-like of shape (n_classes,) or None, default=None
+            All labels that will come; needed in the first call where `y` has one column.
+
+        sample_weight : array-like of shape (n,) or None, default=None
+            Weights of the images in the loss.
+
+        groups : array-like of shape (n,) or None, default=None
+            Ignored, since nothing is held out.
+
+        Returns
+        -------
+        self : object
+            The classifier.
+
+        Raises
+        ------
+        ValueError
+            If the first call names no `classes`, or labels come that were not named.
+        """
+        previous = self._previous(True)
+        rows, labels, weight = self._validate_fit(
+            X, y, sample_weight, previous is not None, classes=classes, partial=True
+        )
+        rng = self._generator(previous)
+        run = Run(self, rows, labels, weight, (np.arange(len(rows)), None), rng, previous)
+        run.train_part()
+        return self
+
+    def predict_proba(self, X):
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the shape and kind of grey level seen in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes) or (n, n_labels), dtype=float64
+            Probabilities in the order of ``classes_``; for several labels that each is present.
+        """
+        check_is_fitted(self)
+        rows = self._validate_predict(X)
+        device = torch.device(self.net_.device)
+        dtype = self._dtype(device)
+        module = self.net_.predictor(dtype)
+        probabilities = forward_batches(
+            Probabilities(module, exclusive=self._exclusive, tta=self.tta),
+            rows,
+            batch_size=self.batch_size,
+            device=device,
+            dtype=torch.float64 if device.type != "mps" else torch.float32,
+            image_shape=self._row_shape(),
+        ).astype(np.float64, copy=False)
+        if self._constant is not None:
+            return np.where(np.isnan(self._constant), probabilities, self._constant)
+        if probabilities.shape[1] == 1:
+            return np.column_stack([1 - probabilities, probabilities])
+        return probabilities
+
+    def predict(self, X):
+        """Most probable class; for several labels whether each is more likely than not.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the shape and kind of grey level seen in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_labels)
+            Labels as ``fit`` got them; 0 and 1 for several labels.
+        """
+        probabilities = self.predict_proba(X)
+        if self._constant is not None:
+            return (probabilities > 0.5).astype(np.int64)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    def score(self, X, y, sample_weight=None):
+        """Accuracy: the share of the images whose label is predicted right.
+
+        Of several labels all that are known have to be right; an image of which none is known
+        does not count.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images.
+
+        y : array-like of shape (n,) or (n, n_labels)
+            Labels.
+
+        sample_weight : array-like of shape (n,) or None, default=None
+            Weights of the images.
+
+        Returns
+        -------
+        float
+            The accuracy, in [0, 1].
+        """
+        check_is_fitted(self)
+        if self._constant is not None:
+            return subset_score(y, self.predict(X), sample_weight)
+        self._check_known(y)
+        return super().score(X, y, sample_weight)
+
+    def to_onnx(self, path):
+        """Write the network as an ONNX file: stored grey levels in, probabilities out.
+
+        The preparation of the grey levels is part of the file. What onnxruntime answers is
+        compared with ``predict_proba`` before the file gets its name. Needs the extra ``onnx``.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file to write.
+
+        Returns
+        -------
+        Path
+            `path`.
+
+        Raises
+        ------
+        ImportError
+            If a package of the extra is not installed.
+        RuntimeError
+            If onnxruntime answers differently by more than 1e-4.
+        """
+        from sklearn_cxr.neural_network._onnx import export
+
+        check_is_fitted(self)
+        return export(self, path)
+
+    @property
+    def history_(self):
+        """What each epoch came to, as a DataFrame."""
+        check_is_fitted(self)
+        table = pd.DataFrame({name: np.array(column) for name, column in self._history.items()})
+        return table.rename_axis("epoch").set_axis(range(1, len(table) + 1), axis=0)
+
+    # ------------------------------------------------------------------ for the fit's machinery
+
+    def _validate_fit(self, X, y, sample_weight, going_on, *, classes=None, partial=False):
+        """Rows, labels and weights of a fit; settles what the network is prepared with."""
+        name = type(self).__name__
+        if y is None:
+            # scikit-learn's own words for an estimator that needs a target.
+            validate_data(self, X, y)
+        many = is_multilabel(y)
+        rows = self._validate_rows(X, reset=not going_on, **({} if many else {"y": y}))
+        rows, y = (rows, y) if many else rows
+        weight = _check_sample_weight(
+            sample_weight, np.empty(len(rows)), dtype=np.float64, ensure_non_negative=True
+        )
+        if many:
+            labels = encode_labels(y, len(rows), weight, name)
+        elif partial:
+            labels = encode_part(y, self.classes_ if going_on else classes, name)
+        else:
+            labels = encode_classes(y, weight, name)
+        if going_on:
+            self._check_same_task(labels)
+        else:
+            self.classes_ = labels.classes
+            self._exclusive, self._n_outputs = labels.exclusive, labels.n_outputs
+            self._settle(rows, weight)
+        self._constant = labels.constant
+        return rows, labels, weight
+
+    def _check_same_task(self, labels):
+        same = (
+            len(labels.classes) == len(self.classes_) and (labels.classes == self.classes_).all()
+        )
+        if not same or (labels.constant is None) != (self._constant is None):
+            raise ValueError(
+                f"{type(self).__name__} goes on from a fit on the classes {self.classes_.tolist()}, "
+                f"but y now has {labels.classes.tolist()}. Keep the classes, or clone the "
+                "estimator to start anew."
+            )
+
+    def _check_known(self, y):
+        y = np.asarray(y)
+        if y.ndim == 1 and len(y) and not np.isin(y, self.classes_).any():
+            raise ValueError(
+                f"None of the labels of y ({np.unique(y)[:5].tolist()}, {y.dtype}) is among those "
+                f"of the fit ({self.classes_[:5].tolist()}, {self.classes_.dtype}). Give labels of "
+                "the same type."
+            )
+
+    def _sides(self, codes, groups, rng):
+        """Row numbers that train and that judge, the latter None where nothing asks for them."""
+        asked = self.early_stopping or self.lr_schedule == "plateau"
+        fraction = self.validation_fraction
+        if fraction is None and not asked:
+            return np.arange(len(codes)), None
+        if fraction is None:
+            fraction = DEFAULT_VALIDATION_FRACTION
+        return hold_out(codes, groups, fraction, rng, caller=type(self).__name__)
+
+    def _validate_rows(self, X, *, reset, **target):
+        out = validate_rows(self, X, *target.values(), reset=reset, image_shape=self.image_shape)
+        self._check_levels(out[0] if target else out)
+        return out
+
+    def _validate_predict(self, X):
+        return self._validate_rows(X, reset=False)
+
+    def _check_levels(self, rows):
+        """Hold the grey levels to the range that the network needs, where it needs one."""
+
+    def _row_shape(self):
+        return tuple(self.image_shape_)
+
+    def _dtype(self, device):
+        return resolve_precision(self.precision, device)
+
+    def _build(self):
+        """Build the network from fitted attributes, with initial weights."""
+        return Network(self._prepare_module(), self._body_module(self._n_outputs))
+
+    def _features(self, module, rows, device, dtype):
+        """Rows of what is before the trained part, and that part; None where all is trained."""
+        return None
+
+    def _initial(self):
+        """Build the network that a fit starts from."""
+        return self._build()
+
+    def _bounded(self):
+        """Tell whether prepared grey levels are within [0, 1]."""
+        return True
+
+    def _auxiliary_weight(self):
+        """Weight of the loss of auxiliary branches."""
+        return 0.0
+
+    def _previous(self, goes_on):
+        """Take the net of an earlier fit to go on from, or forget that fit."""
+        net = self.__dict__.pop("net_", None)
+        if goes_on and net is not None:
+            return net
+        for name in list(vars(self)):
+            if name in _PRIVATE or (name.endswith("_") and not name.startswith("_")):
+                del self.__dict__[name]
+        return None
+
+    def _generator(self, previous):
+        """Generator of a fit; one that goes on draws anew instead of repeating itself."""
+        seed = check_random_state(self.random_state).randint(2**31)
+        return np.random.RandomState((seed + (previous is not None and self.n_iter_)) % 2**32)
+
+    def __sklearn_is_fitted__(self):
+        return "net_" in self.__dict__
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def __getstate__(self):
+        return _persistence.pack(self, super().__getstate__())
+
+    def __setstate__(self, state):
+        super().__setstate__(_persistence.unpack(state))
+        _persistence.restore(self, state)

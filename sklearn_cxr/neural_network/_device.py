@@ -1,0 +1,143 @@
+"""Where a network computes and in which precision, and whose turn it is on a shared GPU."""
+
+import getpass
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
+
+
+def resolve_device(device):
+    """Turn the parameter `device` into a torch device that exists here.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        "auto" takes a CUDA GPU where there is one, else Apple's, else the CPU. Anything else is
+        torch's own notation, for example "cuda:1".
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    ValueError
+        If the device is not known, or not there.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device={device!r} is not known. Say 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
+        ) from error
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (found.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(found.type, False):
+        raise ValueError(
+            f"device={str(device)!r} is not available here: {torch.cuda.device_count()} CUDA "
+            f"GPU(s) seen, MPS {'present' if there['mps'] else 'absent'}. Say device='auto' to "
+            "take what there is."
+        )
+    return found
+
+
+def resolve_precision(precision, device):
+    """Turn the parameter `precision` into the dtype that the network computes in.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16", "float64"}
+        "auto" is bfloat16 where the processor multiplies in it, else float32.
+
+    device : torch.device
+        Where the network computes.
+
+    Returns
+    -------
+    torch.dtype
+        The dtype.
+
+    Raises
+    ------
+    ValueError
+        If the device cannot compute in that precision.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+    if precision == "float64" and device.type == "mps":
+        raise ValueError("Apple's GPU has no float64. Say precision='float32' or device='cpu'.")
+    return PRECISIONS[precision]
+
+
+def has_fast_bfloat16(device):
+    """Tell whether bfloat16 is computed by the hardware and not emulated."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        # Private, but the only way to ask that all supported versions of torch share.
+        names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, name, lambda: False)() for name in names)
+    return False
+
+
+@contextmanager
+def gpu_turn(device, *, timeout=-1):
+    """Wait until no other process of this user trains on the same GPU.
+
+    Two fits that share a GPU run out of its memory; one after the other they take no longer
+    than side by side. On a CPU nothing is waited for.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the fit will run.
+
+    timeout : float, default=-1
+        Seconds to wait; -1 waits for as long as it takes.
+
+    Raises
+    ------
+    RuntimeError
+        If the turn did not come within `timeout`.
+    """
+    if device.type == "cpu":
+        yield
+        return
+    name = str(device)
+    if device.type == "cuda":
+        name = str(torch.cuda.get_device_properties(device).uuid)
+    lock = FileLock(_lock_folder() / f"{name.replace(':', '-')}.lock", timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RuntimeError(
+            f"Another process has been training on {device} for {timeout} s. Wait for it, lower "
+            "n_jobs, or give each job a GPU of its own with CUDA_VISIBLE_DEVICES."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lock_folder():
+    folder = Path(tempfile.gettempdir()) / f"sklearn-cxr-{getpass.getuser()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

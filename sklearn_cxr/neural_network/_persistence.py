@@ -1,0 +1,138 @@
+"""A fitted network as arrays for a pickle, and the network again from them."""
+
+import numpy as np
+import torch
+
+from sklearn_cxr import __version__
+from sklearn_cxr.exceptions import FallbackWarning, VersionMismatchWarning
+from sklearn_cxr.neural_network._device import resolve_device
+from sklearn_cxr.neural_network._loss import CrossEntropy
+from sklearn_cxr.neural_network._seeds import seeded
+from sklearn_cxr.neural_network._skorch import Net
+from sklearn_cxr.neural_network._state import load_module_state, module_state
+from sklearn_cxr.utils._warn import warn
+
+_OWN = ("_weights", "_optimizer", "_versions")
+
+
+def versions():
+    """Versions that a stored network depends on."""
+    return {"sklearn-cxr": __version__, "torch": torch.__version__}
+
+
+def pack(estimator, state):
+    """Replace the net in an estimator's state by arrays.
+
+    Parameters
+    ----------
+    estimator : BaseNetworkClassifier
+        Fitted or not.
+
+    state : dict
+        Its attributes.
+
+    Returns
+    -------
+    dict
+        The attributes without the net, but with its weights; with the optimiser's state where
+        ``warm_start`` says that the fit will go on.
+    """
+    state = dict(state)
+    net = state.pop("net_", None)
+    if net is None:
+        return state
+    state["_weights"] = module_state(net.module_)
+    state["_versions"] = versions()
+    if estimator.warm_start and hasattr(net, "optimizer_"):
+        state["_optimizer"] = _arrays(net.optimizer_.state_dict())
+    return state
+
+
+def unpack(state):
+    """Attributes of an estimator, less what only stands in its stored form."""
+    return {name: value for name, value in state.items() if name not in _OWN}
+
+
+def restore(estimator, state):
+    """Build the net anew and give it the stored weights.
+
+    Parameters
+    ----------
+    estimator : BaseNetworkClassifier
+        Has its attributes already; gets ``net_`` where `state` holds weights.
+
+    state : dict
+        What `pack` returned.
+
+    Warns
+    -----
+    VersionMismatchWarning
+        If the versions of this library or of torch are others than those of the fit.
+    FallbackWarning
+        If the device of the fit is not there.
+    """
+    if "_weights" not in state:
+        return
+    _compare_versions(estimator, state["_versions"])
+    with seeded(0):  # initial weights are drawn, and then overwritten
+        module = estimator._build()
+    if any(np.asarray(value).dtype == np.float64 for value in state["_weights"].values()):
+        module = module.to(torch.float64)
+    load_module_state(module, state["_weights"])
+    net = Net(
+        module.to(memory_format=torch.channels_last),
+        CrossEntropy(estimator._exclusive, estimator.label_smoothing),
+        callbacks=estimator.callbacks,
+        device=_device_here(estimator),
+    ).initialize()
+    net.stored_optimizer = _tensors(state["_optimizer"]) if "_optimizer" in state else None
+    columns = estimator._history
+    for row in range(estimator.n_iter_):
+        net.history.new_epoch()
+        for name, values in columns.items():
+            net.history.record(name, float(values[row]))
+    estimator.net_ = net
+
+
+def _device_here(estimator):
+    try:
+        return resolve_device(estimator.device)
+    except ValueError as error:
+        warn(f"{type(estimator).__name__} is loaded on the CPU: {error}", FallbackWarning)
+        return torch.device("cpu")
+
+
+def _compare_versions(estimator, then):
+    now = versions()
+    # The build ("+cpu", "+cu128") says where torch runs, not what it computes.
+    changed = [
+        f"{name} {then[name]} (now {now[name]})"
+        for name in now
+        if then[name].partition("+")[0] != now[name].partition("+")[0]
+    ]
+    if changed:
+        warn(
+            f"This {type(estimator).__name__} was fitted with {' and '.join(changed)}. Its answers "
+            "may differ; fit it again, or install the versions of the fit.",
+            VersionMismatchWarning,
+        )
+
+
+def _arrays(value):
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().numpy().copy()
+    if isinstance(value, dict):
+        return {key: _arrays(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_arrays(part) for part in value]
+    return value
+
+
+def _tensors(value):
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.array(value))
+    if isinstance(value, dict):
+        return {key: _tensors(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_tensors(part) for part in value]
+    return value

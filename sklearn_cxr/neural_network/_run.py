@@ -1,0 +1,196 @@
+"""One fit of a network: batches, plan, epochs, and what is left on the estimator."""
+
+import numpy as np
+import torch
+
+from sklearn_cxr.neural_network._augmentation import make_augmentation
+from sklearn_cxr.neural_network._device import gpu_turn, resolve_device
+from sklearn_cxr.neural_network._inference import is_out_of_memory
+from sklearn_cxr.neural_network._loss import CrossEntropy, class_weights, encode_targets
+from sklearn_cxr.neural_network._memory import batch_that_fits, out_of_memory
+from sklearn_cxr.neural_network._seeds import seeded
+from sklearn_cxr.neural_network._skorch import Net, Plan
+from sklearn_cxr.neural_network._sources import Batches, RowSource
+from sklearn_cxr.utils._sklearn import fit_step
+
+HISTORY = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr")
+
+
+class Run:
+    """One fit.
+
+    Parameters
+    ----------
+    estimator : BaseNetworkClassifier
+        Its parameters say how; it gets the fitted attributes.
+
+    rows : ndarray or row-indexed view
+        Validated images or features.
+
+    labels : Labels
+        Their labels.
+
+    weight : ndarray of shape (n,)
+        Their weights.
+
+    sides : tuple of (ndarray, ndarray or None)
+        Row numbers that train and that judge.
+
+    rng : RandomState
+        Governs the weights, the order of the batches and the augmentation.
+
+    previous : Net or None
+        The net to go on from.
+    """
+
+    def __init__(self, estimator, rows, labels, weight, sides, rng, previous):
+        self.estimator, self.rows, self.sides, self.previous = estimator, rows, sides, previous
+        self.exclusive = labels.exclusive
+        self.device = resolve_device(estimator.device)
+        self.dtype = estimator._dtype(self.device)
+        self.seed = rng.randint(2**31)
+        self.shuffle = np.random.RandomState(rng.randint(2**31))
+        self.mixing = np.random.RandomState(rng.randint(2**31))
+        factors = class_weights(estimator.class_weight, labels.codes, weight, labels.classes)
+        exact = torch.float64 if self.dtype == torch.float64 else torch.float32
+        self.targets = {
+            "labels": self._tensor(encode_targets(labels.codes, len(labels.classes)), exact),
+            "weights": self._tensor(factors * weight[:, None], exact),
+        }
+
+    def _tensor(self, values, dtype):
+        return torch.as_tensor(values, dtype=dtype, device=self.device)
+
+    def train(self, epochs, *, task, given):
+        """Train and leave the fitted net on the estimator.
+
+        Parameters
+        ----------
+        epochs : int
+            Largest number of epochs.
+
+        task : CallbackContext or None
+            The fit's, for scikit-learn's callbacks.
+
+        given : tuple of array-like
+            X and y as the user gave them, for scikit-learn's callbacks.
+        """
+        estimator = self.estimator
+        patience = estimator.patience if estimator.early_stopping else None
+        self._train(epochs, estimator.lr_schedule, patience, task, given)
+        self._keep(estimator.warm_start)
+
+    def train_part(self):
+        """Train for one epoch, with what it takes to go on."""
+        self._train(1, None, None, None, None)
+        self._keep(True)
+
+    def _train(self, epochs, schedule, patience, task, given):
+        with gpu_turn(self.device), seeded(self.seed, self.device):
+            module = self._module() if self.previous is None else self.previous.module_
+            module.to(self.device)
+            source, entry = self._source(module)
+            self.net = net = self._net(module, self._plan(schedule, patience, entry))
+            self._watch(net, task, given)
+            batches = self._batches(source)
+            try:
+                net.partial_fit(batches, epochs=epochs)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise self._explain(net, batches[0]) from error
+
+    def _source(self, module):
+        """Where the batches come from, and the part of the network that they go into."""
+        estimator = self.estimator
+        frozen = estimator._features(module, self.rows, self.device, self.dtype)
+        if frozen is None:
+            return RowSource(self.rows, estimator._row_shape(), self.device), None
+        features, entry = frozen
+        return RowSource(features, features.shape[1:], self.device), entry
+
+    def _net(self, module, plan):
+        if self.previous is not None:
+            return self.previous.go_on(plan)
+        estimator = self.estimator
+        return Net(
+            module,
+            CrossEntropy(self.exclusive, estimator.label_smoothing),
+            plan=plan,
+            callbacks=estimator.callbacks,
+            device=self.device,
+        ).initialize()
+
+    def _module(self):
+        module = self.estimator._initial()
+        if self.dtype == torch.float64:
+            module = module.to(torch.float64)
+        return module.to(memory_format=torch.channels_last)
+
+    def _batches(self, source):
+        train, valid = self.sides
+        size = self.estimator.batch_size
+        batches = Batches(source, self.targets, train, size, shuffle=self.shuffle)
+        if valid is None:
+            return batches, None
+        return batches, Batches(source, self.targets, valid, size)
+
+    def _plan(self, schedule, patience, entry):
+        estimator = self.estimator
+        return Plan(
+            dtype=self.dtype,
+            groups=estimator._groups,
+            optimizer=estimator.optimizer,
+            weight_decay=estimator.weight_decay,
+            lr_schedule=schedule,
+            augment=make_augmentation(estimator.augment, bounded=estimator._bounded()),
+            mixup=estimator.mixup,
+            clip_norm=estimator.clip_norm,
+            weight_averaging=estimator.weight_averaging,
+            auxiliary_weight=estimator._auxiliary_weight(),
+            patience=patience,
+            compile=estimator.compile,
+            entry=entry,
+            rng=self.mixing,
+            verbose=bool(estimator.verbose),
+        )
+
+    def _watch(self, net, task, given):
+        """Announce each epoch to scikit-learn's callbacks."""
+        if task is None:
+            return
+        estimator, steps = self.estimator, []
+
+        def before():
+            steps.append(fit_step(task, estimator, *given, name="epoch"))
+
+        def after(net):
+            net.forget_predictor()
+            return steps[-1](net_=net, **self._attributes(net))
+
+        net.plan.before_epoch, net.plan.after_epoch = before, after
+
+    def _explain(self, net, batches):
+        def attempt(n_rows):
+            net.optimizer_.zero_grad(set_to_none=True)
+            index = batches.rows[:n_rows]
+            here = torch.as_tensor(index, device=self.device)
+            target = {name: values[here] for name, values in self.targets.items()}
+            net.train_step_single((batches.source.take(index), target))
+
+        fits = batch_that_fits(attempt, min(self.estimator.batch_size, len(batches.rows)))
+        return out_of_memory(self.device, self.estimator.batch_size, fits, "training")
+
+    @staticmethod
+    def _attributes(net):
+        history = net.history
+        columns = [name for name in HISTORY if name in history[0]]
+        table = {name: np.array([row[name] for row in history]) for name in columns}
+        best = net.plan.best.get("epoch", len(history))
+        return {"n_iter_": len(history), "best_epoch_": best, "_history": table}
+
+    def _keep(self, optimizer):
+        for name, value in self._attributes(self.net).items():
+            setattr(self.estimator, name, value)
+        self.net.close(keep_optimizer=optimizer)
+        self.estimator.net_ = self.net
