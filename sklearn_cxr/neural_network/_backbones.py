@@ -1,7 +1,5 @@
 """Pretrained networks without their classifiers, whoever provides them, behind one face."""
 
-import contextlib
-import copy
 import dataclasses
 import difflib
 import fnmatch
@@ -14,12 +12,11 @@ from torch import nn
 
 from sklearn_cxr.neural_network import _timm, _torchvision, _xrv
 from sklearn_cxr.neural_network._checkpoints import load_state, read_state
-from sklearn_cxr.neural_network._spec import SkipInit, Spec, pool, run_plain
+from sklearn_cxr.neural_network._own import own_spec
 from sklearn_cxr.neural_network._stem import find_stem, sum_stem
 from sklearn_cxr.utils._sklearn import StrOptions, validate_params
 
 _SUFFIXES = (".pth", ".pt", ".safetensors", ".bin", ".ckpt", ".tar")
-_PROBE_SIZES = (224, 64, 32, 16, 8, 96, 128, 150, 256, 299, 512)
 _NAMES = (*_torchvision.NAMES, *_timm.NAMED)
 
 
@@ -169,20 +166,21 @@ def build_backbone(
     """
     _check_options(channels, weights, sha256)
     if not isinstance(backbone, str):
-        return _own(backbone, weights, channels, sha256, image_size)
+        if auxiliary:
+            raise ValueError(
+                "auxiliary=True got a backbone of your own; expected one of "
+                f"{', '.join(map(repr, _torchvision.WITH_BRANCHES))}."
+            )
+        spec, in_channels = own_spec(backbone, weights, channels, sha256, image_size)
+        return _finish(spec, None, in_channels)
     provider = _provider(backbone)
     if auxiliary and backbone not in _torchvision.WITH_BRANCHES:
         raise ValueError(
             f"auxiliary=True got backbone={backbone!r}, which has no auxiliary branches; "
-            f"expected one of {', '.join(_torchvision.WITH_BRANCHES)}."
+            f"expected one of {', '.join(map(repr, _torchvision.WITH_BRANCHES))}."
         )
     source = _weights_source(backbone, provider, weights)
-    skip = source is not None or not random_init
-    with SkipInit() if skip else contextlib.nullcontext():
-        if provider is _torchvision:
-            spec = _torchvision.build(backbone, auxiliary=auxiliary)
-        else:
-            spec = _timm.build(backbone)
+    spec = _build(backbone, provider, auxiliary, source is None and random_init)
     info = None
     if source is not None:
         state, info = source(spec, sha256)
@@ -198,6 +196,22 @@ def build_backbone(
     if channels == "sum":
         info = sum_stem(spec.body, info, bias=True)
     return _finish(spec, info, 1 if channels == "sum" else 3)
+
+
+def _build(name, provider, auxiliary, random_init):
+    if provider is _torchvision:
+        if random_init:
+            return _torchvision.build(name, auxiliary=auxiliary)
+        # Without memory there is nothing to draw; all tensors are in the state to come.
+        with torch.device("meta"):
+            spec = _torchvision.build(name, auxiliary=auxiliary)
+        spec.body.to_empty(device="cpu")
+        return spec
+    if random_init:
+        return _timm.build(name)
+    # Some of timm's networks hold tensors that no state has, so they are built as ever.
+    with torch.random.fork_rng(devices=[]):
+        return _timm.build(name)
 
 
 def _check_options(channels, weights, sha256):
@@ -236,16 +250,22 @@ def _provider(name):
     try:
         if _timm.knows(name):
             return _timm
-        names = [*_NAMES, *_timm.all_names()]
+        others = _timm.all_names()
         also = "list_backbones(provider='timm') names all of timm's"
     except ImportError:
-        names = _NAMES
+        others = []
         also = "names of timm need: pip install 'sklearn-cxr[timm]'"
-    near = difflib.get_close_matches(name.lower(), names, n=3) or list(_NAMES[:3])
     raise ValueError(
-        f"backbone={name!r} is unknown. Did you mean {' or '.join(map(repr, near))}? "
+        f"backbone={name!r} is unknown. Did you mean {_nearest(name.lower(), others)}? "
         f"list_backbones() names those there are; {also}."
     )
+
+
+def _nearest(name, others):
+    """Names most like a wrong one; those of this library come first."""
+    near = [known for known in _NAMES if known.startswith(name)]
+    near += difflib.get_close_matches(name, _NAMES) + difflib.get_close_matches(name, others)
+    return " or ".join(map(repr, list(dict.fromkeys(near or _NAMES))[:3]))
 
 
 def _weights_source(name, provider, weights):
@@ -283,82 +303,12 @@ def _weights_source(name, provider, weights):
     return from_file
 
 
-def _own(backbone, weights, channels, sha256, image_size):
-    """Wrap a module of the user's, or what makes one."""
-    if isinstance(backbone, nn.Module):
-        body = copy.deepcopy(backbone)
-    elif callable(backbone):
-        body = backbone()
-    else:
-        body = None
-    if not isinstance(body, nn.Module):
-        raise ValueError(
-            f"backbone={backbone!r} is, or makes, no torch.nn.Module; expected a name, a module, "
-            "or a class or function that makes one without arguments."
-        )
-    if weights is not None:
-        path = Path(weights)
-        if isinstance(weights, str) and not path.suffix and not path.exists():
-            raise ValueError(
-                f"weights={weights!r} got a backbone of your own; expected None, to take it as "
-                "it is, or the path of a file."
-            )
-        state = read_state(path, sha256=sha256)
-        stem = find_stem(body)[0]
-        load_state(body, state, source=f"weights={os.fspath(weights)!r}", stem=stem)
-    stem = find_stem(body)[1]
-    if channels == "sum" and not (stem is not None and stem.in_channels == 1):
-        sum_stem(body, None, bias=False)
-    sizes = [tuple(image_size)] if image_size else [(side, side) for side in _PROBE_SIZES]
-    in_channels = [stem.in_channels] if stem is not None else [3, 1]
-    n_features, n_channels = _probe(body, in_channels, sizes)
-    children = [name for name, child in body.named_children() if any(True for _ in child.parameters())]
-    last = (f"{children[-1]}.",) if children else ("",)
-    spec = Spec(body=body, n_features=n_features, last_stage=last, run=run_plain)
-    return _finish(spec, None, n_channels)
-
-
-def _probe(body, in_channels, sizes):
-    """Width of what a module gives for one image, and the channels it takes."""
-    modes = {module: module.training for module in body.modules()}
-    like = next(body.parameters(), torch.zeros(()))
-    failure = None
-    body.eval()
-    try:
-        for size in sizes:
-            for channels in in_channels:
-                try:
-                    with torch.no_grad():
-                        output = body(like.new_zeros((1, channels, *size)))
-                except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
-                    failure = error
-                    continue
-                return _width(output), channels
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    raise ValueError(
-        f"The backbone failed on a batch of one black image of {sizes[-1]} pixels and "
-        f"{in_channels[-1]} channels: {failure}. Expected a module that takes (n, channels, h, w)."
-    ) from failure
-
-
-def _width(output):
-    if not torch.is_tensor(output) or output.ndim not in (2, 3, 4):
-        got = tuple(output.shape) if torch.is_tensor(output) else type(output).__name__
-        raise ValueError(
-            f"The backbone gave {got} for a batch of one image; expected features (n, width), "
-            "tokens (n, tokens, width) or maps (n, width, h, w)."
-        )
-    return pool(output).shape[1]
-
-
 @validate_params(
     {"pattern": [str], "provider": [StrOptions({"torchvision", "timm"}), None]},
     prefer_skip_nested_validation=True,
 )
 def list_backbones(pattern="*", *, provider=None):
-    """Names of the networks that can be used as a backbone.
+    """List the networks that can be used as a backbone.
 
     Parameters
     ----------

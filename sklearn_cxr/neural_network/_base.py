@@ -1,7 +1,5 @@
 """What the networks have in common: fit, predict, go on, be stored."""
 
-from numbers import Integral, Real
-
 import numpy as np
 import pandas as pd
 import torch
@@ -20,14 +18,11 @@ from sklearn_cxr.neural_network._labels import (
     subset_score,
 )
 from sklearn_cxr.neural_network._network import Network, Probabilities
-from sklearn_cxr.neural_network._optim import OPTIMIZERS
 from sklearn_cxr.neural_network._run import Run
 from sklearn_cxr.neural_network._validation import hold_out
 from sklearn_cxr.utils._chunks import validate_rows
 from sklearn_cxr.utils._sklearn import (
     CallbackSupportMixin,
-    Interval,
-    StrOptions,
     _check_sample_weight,
     _fit_context,
     fit_task,
@@ -37,35 +32,6 @@ from sklearn_cxr.utils._sklearn import (
 DEFAULT_VALIDATION_FRACTION = 0.1
 # Fitted attributes that are not for the user.
 _PRIVATE = ("_exclusive", "_n_outputs", "_constant", "_history", "_fitted_on_levels", "_spec")
-
-TRAINING_CONSTRAINTS = {
-    "optimizer": [StrOptions(set(OPTIMIZERS)), type],
-    "lr": [Interval(Real, 0, None, closed="neither")],
-    "weight_decay": [Interval(Real, 0, None, closed="left")],
-    "lr_schedule": [StrOptions({"plateau", "onecycle", "cosine"}), None],
-    "max_epochs": [Interval(Integral, 1, None, closed="left")],
-    "batch_size": [Interval(Integral, 1, None, closed="left")],
-    "class_weight": [dict, list, StrOptions({"balanced"}), None],
-    "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-    "weight_averaging": [Interval(Real, 0, 1, closed="left"), None],
-    "early_stopping": ["boolean"],
-    "patience": [Interval(Integral, 1, None, closed="left")],
-    "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
-    "warm_start": ["boolean"],
-    "device": [str, torch.device],
-    "precision": [StrOptions({"auto", "float32", "bfloat16", "float64"})],
-    "compile": ["boolean"],
-    "callbacks": [list, tuple, None],
-    "random_state": ["random_state"],
-    "verbose": ["verbose"],
-}
-IMAGE_CONSTRAINTS = {
-    "augment": [str, tuple, list, dict, callable, None],
-    "mixup": [Interval(Real, 0, None, closed="left")],
-    "tta": [str, tuple, list, None],
-    "image_shape": ["array-like", None],
-}
 
 
 class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -130,6 +96,7 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
             rng = self._generator(previous)
             sides = self._sides(labels.codes, groups, rng)
             run = Run(self, rows, labels, weight, sides, rng, previous)
+            self._begin(labels)
             run.train(self.max_epochs, task=task, given=(X, y))
         return self
 
@@ -173,6 +140,7 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
         )
         rng = self._generator(previous)
         run = Run(self, rows, labels, weight, (np.arange(len(rows)), None), rng, previous)
+        self._begin(labels)
         run.train_part()
         return self
 
@@ -286,8 +254,9 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
     def history_(self):
         """What each epoch came to, as a DataFrame."""
         check_is_fitted(self)
-        table = pd.DataFrame({name: np.array(column) for name, column in self._history.items()})
-        return table.rename_axis("epoch").set_axis(range(1, len(table) + 1), axis=0)
+        epochs = pd.RangeIndex(1, self.n_iter_ + 1, name="epoch")
+        columns = {name: np.array(column) for name, column in self._history.items()}
+        return pd.DataFrame(columns, index=epochs)
 
     # ------------------------------------------------------------------ for the fit's machinery
 
@@ -303,8 +272,13 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
         weight = _check_sample_weight(
             sample_weight, np.empty(len(rows)), dtype=np.float64, ensure_non_negative=True
         )
+        if partial and self.class_weight == "balanced":
+            raise ValueError(
+                f"{name}.partial_fit cannot balance the classes, because a part does not tell how "
+                "many there are in all. Give class_weight as a dict."
+            )
         if many:
-            labels = encode_labels(y, len(rows), weight, name)
+            labels = encode_labels(y, len(rows), weight, name, partial=partial)
         elif partial:
             labels = encode_part(y, self.classes_ if going_on else classes, name)
         else:
@@ -314,9 +288,17 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
         else:
             self.classes_ = labels.classes
             self._exclusive, self._n_outputs = labels.exclusive, labels.n_outputs
+            self._constant = labels.constant
             self._settle(rows, weight)
-        self._constant = labels.constant
         return rows, labels, weight
+
+    def _begin(self, labels):
+        """Cease to be fitted, so that no interrupt leaves what only looks like a whole fit."""
+        self.__dict__.pop("net_", None)
+        if labels.constant is not None:
+            # A label that has one value here may have had another before.
+            same = self._constant == labels.constant
+            self._constant = np.where(same, labels.constant, np.nan)
 
     def _check_same_task(self, labels):
         same = (
@@ -324,18 +306,18 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
         )
         if not same or (labels.constant is None) != (self._constant is None):
             raise ValueError(
-                f"{type(self).__name__} goes on from a fit on the classes {self.classes_.tolist()}, "
-                f"but y now has {labels.classes.tolist()}. Keep the classes, or clone the "
-                "estimator to start anew."
+                f"{type(self).__name__} goes on from a fit on the classes "
+                f"{self.classes_.tolist()}, but y now has {labels.classes.tolist()}. Keep the "
+                "classes, or clone the estimator to start anew."
             )
 
     def _check_known(self, y):
         y = np.asarray(y)
         if y.ndim == 1 and len(y) and not np.isin(y, self.classes_).any():
             raise ValueError(
-                f"None of the labels of y ({np.unique(y)[:5].tolist()}, {y.dtype}) is among those "
-                f"of the fit ({self.classes_[:5].tolist()}, {self.classes_.dtype}). Give labels of "
-                "the same type."
+                f"None of the labels of y ({np.unique(y)[:5].tolist()}, {y.dtype}) is among "
+                f"those of the fit ({self.classes_[:5].tolist()}, {self.classes_.dtype}). Give "
+                "labels of the same type."
             )
 
     def _sides(self, codes, groups, rng):
@@ -386,8 +368,8 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
         return 0.0
 
     def _previous(self, goes_on):
-        """Take the net of an earlier fit to go on from, or forget that fit."""
-        net = self.__dict__.pop("net_", None)
+        """Give the net of an earlier fit to go on from, or forget that fit."""
+        net = vars(self).get("net_")
         if goes_on and net is not None:
             return net
         for name in list(vars(self)):
@@ -396,7 +378,7 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
         return None
 
     def _generator(self, previous):
-        """Generator of a fit; one that goes on draws anew instead of repeating itself."""
+        """Make the generator of a fit; one that goes on draws anew, not the same again."""
         seed = check_random_state(self.random_state).randint(2**31)
         return np.random.RandomState((seed + (previous is not None and self.n_iter_)) % 2**32)
 

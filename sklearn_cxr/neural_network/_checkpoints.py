@@ -1,9 +1,9 @@
 """Files of weights: found, downloaded, read, and put into a network whole or not at all."""
 
 import hashlib
+import http.client
 import os
 import pickle
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def fetch(url, *, name=None, sha256=None):
         with FileLock(f"{path}.lock"):
             if not path.is_file():
                 _download(url, path, sha256)
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise WeightsError(
             f"{url} could not be downloaded ({error}). On a machine with a network get that "
             f"file, and place it here as {path}; or pass weights=PATH of a file that you have, "
@@ -102,6 +102,9 @@ def _download(url, path, sha256):
         with open(temporary, "wb") as file:
             while chunk := response.read(1 << 20):
                 file.write(chunk)
+            got, expected = file.tell(), response.headers.get("Content-Length")
+        if expected is not None and got != int(expected):
+            raise OSError(f"{got} of {expected} bytes came")
         check_sha256(temporary, sha256)
 
 

@@ -5,11 +5,8 @@ from numbers import Integral, Real
 from torch import nn
 
 from sklearn_cxr.neural_network._architectures import build_architecture
-from sklearn_cxr.neural_network._base import (
-    IMAGE_CONSTRAINTS,
-    TRAINING_CONSTRAINTS,
-    BaseNetworkClassifier,
-)
+from sklearn_cxr.neural_network._base import BaseNetworkClassifier
+from sklearn_cxr.neural_network._constraints import IMAGE_CONSTRAINTS, TRAINING_CONSTRAINTS
 from sklearn_cxr.neural_network._moments import channel_moments, level_bounds
 from sklearn_cxr.neural_network._prepare import Prepare, unit_levels
 from sklearn_cxr.utils._sklearn import Interval
@@ -122,9 +119,8 @@ class CNNClassifier(BaseNetworkClassifier):
         the CPU. Or "cpu", "cuda", "cuda:1", "mps".
 
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
-        What convolutions and products are computed in. With
-        "auto" bfloat16 where the processor has it, else float32; weights and loss always have
-        float32 at least.
+        What convolutions and products are computed in. "auto" is bfloat16 where the processor
+        has it, else float32; weights and loss always have float32 at least.
 
     compile : bool, default=False
         Whether :func:`torch.compile` compiles the network for training. It takes a minute or

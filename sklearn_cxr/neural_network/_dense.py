@@ -7,7 +7,8 @@ import torch
 from sklearn.utils.validation import validate_data
 from torch import nn
 
-from sklearn_cxr.neural_network._base import TRAINING_CONSTRAINTS, BaseNetworkClassifier
+from sklearn_cxr.neural_network._base import BaseNetworkClassifier
+from sklearn_cxr.neural_network._constraints import TRAINING_CONSTRAINTS
 from sklearn_cxr.neural_network._moments import channel_moments
 from sklearn_cxr.neural_network._network import make_head
 from sklearn_cxr.utils._sklearn import Interval, StrOptions

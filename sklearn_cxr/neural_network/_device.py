@@ -1,6 +1,7 @@
 """Where a network computes and in which precision, and whose turn it is on a shared GPU."""
 
 import getpass
+import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,6 +139,8 @@ def gpu_turn(device, *, timeout=-1):
 
 
 def _lock_folder():
-    folder = Path(tempfile.gettempdir()) / f"sklearn-cxr-{getpass.getuser()}"
+    # A container may run under a number that has no name.
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    folder = Path(tempfile.gettempdir()) / f"sklearn-cxr-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder

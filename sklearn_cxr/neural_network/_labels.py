@@ -51,7 +51,7 @@ class Labels:
 
 
 def encode_classes(y, weight, caller):
-    """Number the classes of one column of labels.
+    """Encode one column of labels by the numbers of its classes.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def encode_classes(y, weight, caller):
 
 
 def encode_part(y, classes, caller):
-    """Number the labels of a part of the data by the classes of the whole.
+    """Encode the labels of a part of the data by the classes of the whole.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def encode_part(y, classes, caller):
     return Labels(np.searchsorted(classes, y), classes, None)
 
 
-def encode_labels(y, n_samples, weight, caller):
+def encode_labels(y, n_samples, weight, caller, *, partial=False):
     """Check several columns of labels.
 
     Parameters
@@ -143,6 +143,9 @@ def encode_labels(y, n_samples, weight, caller):
 
     caller : str
         Name of the estimator, for messages.
+
+    partial : bool, default=False
+        Whether more data are to come, in which a label may have other values.
 
     Returns
     -------
@@ -174,6 +177,8 @@ def encode_labels(y, n_samples, weight, caller):
             f"{caller} takes several labels as columns of 0, 1 and NaN (unknown), got "
             f"{strange[0]:g}. Say what other values mean, for example with y.replace(-1, 0)."
         )
+    if partial:
+        return Labels(codes, np.arange(codes.shape[1]), np.full(codes.shape[1], np.nan))
     counted = codes[weight > 0]
     known = ~np.isnan(counted)
     nothing = np.flatnonzero(~known.any(axis=0))
@@ -217,5 +222,7 @@ def subset_score(y_true, y_pred, weight=None):
     known = ~np.isnan(y_true)
     right = ((y_true == y_pred) | ~known).all(axis=1)
     counted = known.any(axis=1)
+    if not counted.any():
+        raise ValueError("All of y is NaN: there is no known label to score against.")
     weight = np.ones(len(right)) if weight is None else np.asarray(weight, dtype=np.float64)
     return float(np.average(right[counted], weights=weight[counted]))

@@ -155,7 +155,7 @@ class CrossEntropy(nn.Module):
 
 
 def hits(logits, target, exclusive):
-    """Number of known labels that the outputs have right, and of known labels."""
+    """Count the known labels that the outputs have right, and the known labels."""
     labels = target["labels"]
     if exclusive:
         right = logits.argmax(dim=1) == labels.argmax(dim=1)

@@ -45,6 +45,51 @@ def make_optimizer(optimizer, groups, *, weight_decay, device):
     return cls([group for group in groups if group["params"]], **options)
 
 
+def named_state(optimizer, module):
+    """State of an optimiser by the names of the parameters, so that it outlives their order.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Of parameters of `module`.
+
+    module : nn.Module
+        Names them.
+
+    Returns
+    -------
+    dict of str to dict
+        State of each parameter that has been stepped.
+    """
+    state = optimizer.state_dict()["state"]
+    return {name: state[i] for i, name in _numbered(optimizer, module) if i in state}
+
+
+def load_state(optimizer, module, state):
+    """Give an optimiser what `named_state` gave; parameters that are not in it begin anew.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Keeps its own rates.
+
+    module : nn.Module
+        Names the parameters.
+
+    state : dict of str to dict
+        State of parameters.
+    """
+    numbers = {name: i for i, name in _numbered(optimizer, module)}
+    known = {numbers[name]: value for name, value in state.items() if name in numbers}
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": known})
+
+
+def _numbered(optimizer, module):
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return [(i, names[id(parameter)]) for i, parameter in enumerate(order)]
+
+
 class Schedule:
     """The learning rate over the steps of a fit.
 

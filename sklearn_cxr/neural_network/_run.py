@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
-from sklearn_cxr.neural_network._augmentation import make_augmentation
+from sklearn_cxr.neural_network._augmentation import make_augmentation, tta_views
 from sklearn_cxr.neural_network._device import gpu_turn, resolve_device
-from sklearn_cxr.neural_network._inference import is_out_of_memory
 from sklearn_cxr.neural_network._loss import CrossEntropy, class_weights, encode_targets
-from sklearn_cxr.neural_network._memory import batch_that_fits, out_of_memory
+from sklearn_cxr.neural_network._memory import batch_that_fits, is_out_of_memory, out_of_memory
+from sklearn_cxr.neural_network._plan import Plan
 from sklearn_cxr.neural_network._seeds import seeded
-from sklearn_cxr.neural_network._skorch import Net, Plan
+from sklearn_cxr.neural_network._skorch import Net
 from sklearn_cxr.neural_network._sources import Batches, RowSource
 from sklearn_cxr.utils._sklearn import fit_step
 
@@ -51,6 +51,9 @@ class Run:
         self.seed = rng.randint(2**31)
         self.shuffle = np.random.RandomState(rng.randint(2**31))
         self.mixing = np.random.RandomState(rng.randint(2**31))
+        self.augment = make_augmentation(estimator.augment, bounded=estimator._bounded())
+        # A misspelt view is met now and not after the fit.
+        next(tta_views(torch.zeros(1, 1, 1, 1), estimator.tta))
         factors = class_weights(estimator.class_weight, labels.codes, weight, labels.classes)
         exact = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.targets = {
@@ -93,12 +96,20 @@ class Run:
             self.net = net = self._net(module, self._plan(schedule, patience, entry))
             self._watch(net, task, given)
             batches = self._batches(source)
-            try:
-                net.partial_fit(batches, epochs=epochs)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                raise self._explain(net, batches[0]) from error
+            if not self._went_through(net, batches, epochs):
+                raise self._explain(net, batches[0])
+
+    @staticmethod
+    def _went_through(net, batches, epochs):
+        """Train; False where a batch did not fit into the memory."""
+        try:
+            net.partial_fit(batches, epochs=epochs)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # Not explained here, because the traceback holds what took the memory.
+            return False
+        return True
 
     def _source(self, module):
         """Where the batches come from, and the part of the network that they go into."""
@@ -110,16 +121,17 @@ class Run:
         return RowSource(features, features.shape[1:], self.device), entry
 
     def _net(self, module, plan):
-        if self.previous is not None:
-            return self.previous.go_on(plan)
         estimator = self.estimator
-        return Net(
+        net = Net(
             module,
             CrossEntropy(self.exclusive, estimator.label_smoothing),
             plan=plan,
             callbacks=estimator.callbacks,
             device=self.device,
         ).initialize()
+        if self.previous is not None:
+            net.follow(self.previous)
+        return net
 
     def _module(self):
         module = self.estimator._initial()
@@ -143,7 +155,7 @@ class Run:
             optimizer=estimator.optimizer,
             weight_decay=estimator.weight_decay,
             lr_schedule=schedule,
-            augment=make_augmentation(estimator.augment, bounded=estimator._bounded()),
+            augment=self.augment,
             mixup=estimator.mixup,
             clip_norm=estimator.clip_norm,
             weight_averaging=estimator.weight_averaging,
@@ -184,8 +196,9 @@ class Run:
     @staticmethod
     def _attributes(net):
         history = net.history
-        columns = [name for name in HISTORY if name in history[0]]
-        table = {name: np.array([row[name] for row in history]) for name in columns}
+        # Where a fit went on from another, images may have been held out in one of them only.
+        columns = [name for name in HISTORY if any(name in row for row in history)]
+        table = {name: np.array([row.get(name, np.nan) for row in history]) for name in columns}
         best = net.plan.best.get("epoch", len(history))
         return {"n_iter_": len(history), "best_epoch_": best, "_history": table}
 

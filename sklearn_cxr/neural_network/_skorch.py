@@ -1,7 +1,7 @@
 """The one file that imports skorch: its net, trained on batches that are already on the device."""
 
 import contextlib
-from dataclasses import dataclass, field
+import traceback
 
 import numpy as np
 import torch
@@ -9,95 +9,22 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer
 from tqdm import tqdm
 
+from sklearn_cxr.neural_network._depthwise import training_precision
 from sklearn_cxr.neural_network._loss import hits, mix
 from sklearn_cxr.neural_network._network import autocast, channels_last, inference_copy
-from sklearn_cxr.neural_network._optim import Schedule, WeightAverage, make_optimizer
+from sklearn_cxr.neural_network._optim import (
+    Schedule,
+    WeightAverage,
+    load_state,
+    make_optimizer,
+    named_state,
+)
 
 
-@dataclass
-class Plan:
-    """How a net is trained; the words are those of the estimators' parameters.
-
-    Parameters
-    ----------
-    dtype : torch.dtype
-        Precision of the computation.
-
-    groups : callable
-        From the module to the optimiser's parameter groups.
-
-    optimizer : str or type
-        See `make_optimizer`.
-
-    weight_decay : float
-        See `make_optimizer`.
-
-    lr_schedule : str or None
-        See `Schedule`.
-
-    augment : callable or None
-        From images within [0, 1] to images.
-
-    mixup : float
-        Alpha of `mix`; 0 mixes nothing.
-
-    clip_norm : float or None
-        Largest norm of the gradient.
-
-    weight_averaging : float or None
-        Decay of `WeightAverage`.
-
-    auxiliary_weight : float
-        Weight of the loss of auxiliary branches.
-
-    patience : int or None
-        Epochs without a lower validation loss after which the fit ends, and the best weights
-        come back. None trains all epochs and keeps the last.
-
-    compile : bool
-        Whether the body is compiled.
-
-    entry : nn.Module or None
-        Trained part where the batches already are the features before it.
-
-    rng : RandomState
-        Draws what mixup needs.
-
-    before_epoch : callable or None
-        Called before each epoch.
-
-    after_epoch : callable or None
-        Called with the net after each epoch; true ends the fit.
-
-    verbose : bool
-        Whether a progress bar is drawn.
-
-    step : nn.Module or None
-        What a batch goes through; compiled where that is asked for. Set when training begins.
-
-    best : dict
-        Weights, epoch and loss of the best epoch so far. Set during training.
-    """
-
-    dtype: torch.dtype
-    groups: object
-    optimizer: object = "adamw"
-    weight_decay: float = 0.0
-    lr_schedule: str | None = None
-    augment: object = None
-    mixup: float = 0.0
-    clip_norm: float | None = None
-    weight_averaging: float | None = None
-    auxiliary_weight: float = 0.0
-    patience: int | None = None
-    compile: bool = False
-    entry: object = None
-    rng: object = None
-    before_epoch: object = None
-    after_epoch: object = None
-    verbose: bool = False
-    step: object = None
-    best: dict = field(default_factory=dict)
+def _is_request(error):
+    """Tell skorch's early stopping, which raises what Ctrl-C raises, from Ctrl-C."""
+    frame, _ = list(traceback.walk_tb(error.__traceback__))[-1]
+    return frame.f_globals["__name__"].startswith("skorch.callbacks")
 
 
 class Net(NeuralNet):
@@ -122,7 +49,7 @@ class Net(NeuralNet):
     """
 
     def __init__(self, module, criterion, *, plan=None, callbacks=None, device="cpu"):
-        self.plan = plan
+        self.plan, self.stored_optimizer, self._asked_to_stop = plan, None, False
         super().__init__(
             module,
             criterion,
@@ -150,29 +77,22 @@ class Net(NeuralNet):
             self._average = WeightAverage(self._trained(), plan.weight_averaging)
         return self
 
-    def go_on(self, plan):
-        """Take a further plan; the optimiser's state goes on with the rates of the new one.
+    def follow(self, previous):
+        """Go on where another net with the same module has ended.
 
         Parameters
         ----------
-        plan : Plan
-            How to train from here.
-
-        Returns
-        -------
-        self : Net
-            The net.
+        previous : Net
+            Its history goes on, and the state of its optimiser where that is of the same kind.
         """
-        kept = getattr(self, "stored_optimizer", None)
-        if kept is None and hasattr(self, "optimizer_"):
-            kept = self.optimizer_.state_dict()
-        self.plan, self.stored_optimizer = plan, None
-        self._initialize_optimizer()
-        if kept is not None:
-            fresh = self.optimizer_.state_dict()
-            self.optimizer_.load_state_dict({**fresh, "state": kept["state"]})
-        self.forget_predictor()
-        return self
+        self.history = previous.history
+        kept = previous.stored_optimizer
+        if kept is not None and kept["optimizer"] == self._optimizer_name():
+            load_state(self.optimizer_, self.module_, kept["state"])
+
+    def _optimizer_name(self):
+        optimizer = self.plan.optimizer
+        return optimizer if isinstance(optimizer, str) else optimizer.__qualname__
 
     def close(self, *, keep_optimizer):
         """Let go of what only a fit needs.
@@ -182,13 +102,33 @@ class Net(NeuralNet):
         keep_optimizer : bool
             Whether the state of the optimiser stays, to go on later.
         """
-        self.stored_optimizer = self.optimizer_.state_dict() if keep_optimizer else None
+        self.stored_optimizer = None
+        if keep_optimizer:
+            state = named_state(self.optimizer_, self.module_)
+            self.stored_optimizer = {"optimizer": self._optimizer_name(), "state": state}
         self.plan = self._average = self._schedule = self._progress = None
         self.module_.zero_grad(set_to_none=True)
         self._set_training(False)
         self.forget_predictor()
-        if hasattr(self, "optimizer_"):
-            del self.optimizer_
+        del self.optimizer_
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call the callbacks; one of skorch's that interrupts only asks for the end.
+
+        Parameters
+        ----------
+        method_name : str
+            What has happened.
+
+        **cb_kwargs : dict
+            What the callbacks get.
+        """
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt as error:
+            if not _is_request(error):
+                raise
+            self._asked_to_stop = True
 
     def _torch_device(self):
         return torch.device(self.device)
@@ -237,7 +177,7 @@ class Net(NeuralNet):
     def fit_loop(self, X, y=None, epochs=1, **fit_params):
         """Train, validate, keep the best; one pass of the loop is an epoch."""
         train, valid = X
-        plan = self.plan
+        plan, self._asked_to_stop = self.plan, False
         self._schedule = Schedule(plan.lr_schedule, self.optimizer_, len(train) * epochs)
         plan.step = torch.compile(self._body()) if plan.compile else self._body()
         given = {"dataset_train": train, "dataset_valid": valid}
@@ -253,7 +193,7 @@ class Net(NeuralNet):
                     if valid is not None:
                         self.run_single_epoch(valid, False, "valid", self.validation_step)
                     self.notify("on_epoch_end", **given)
-                    stop = self._after_epoch(valid is not None)
+                    stop = self._after_epoch(valid is not None) or self._asked_to_stop
                 if stop:
                     break
         self._finish()
@@ -308,17 +248,18 @@ class Net(NeuralNet):
             self.notify("on_batch_end", batch=batch, training=training, **step)
             self._progress.update(int(training))
         # Waiting for the device at every batch would leave it idle in between.
-        for row, loss in zip(
-            self.history[-1]["batches"], torch.stack(losses).tolist(), strict=False
-        ):
+        # Batches of training and validation stand in one list.
+        rows = self.history[-1]["batches"][-len(losses) :]
+        for row, loss in zip(rows, torch.stack(losses).tolist(), strict=True):
             row[f"{prefix}_loss"] = loss
         loss, weight, right, known = sums.tolist()
         self.history.record(f"{prefix}_batch_count", len(losses))
         self.history.record(f"{prefix}_loss", loss / weight if weight else 0.0)
         self.history.record(f"{prefix}_accuracy", right / known if known else float("nan"))
-        earlier = self.history[:-1, f"{prefix}_loss"] if len(self.history) > 1 else []
-        best = self.history[-1][f"{prefix}_loss"] < min(earlier, default=float("inf"))
-        self.history.record(f"{prefix}_loss_best", best)
+        name = f"{prefix}_loss"
+        earlier = [row[name] for row in self.history[:-1] if name in row]
+        best = self.history[-1][name] < min(earlier, default=float("inf"))
+        self.history.record(f"{name}_best", best)
         self._progress.set_postfix({f"{prefix}_loss": f"{loss / max(weight, 1e-300):.4f}"})
 
     def train_step_single(self, batch, **fit_params):
@@ -340,7 +281,7 @@ class Net(NeuralNet):
         self._set_training(True)
         plan, (rows, given) = self.plan, batch
         rows, target = self._prepared(rows, given)
-        with autocast(self._torch_device(), plan.dtype):
+        with training_precision(self._torch_device(), plan.dtype, compiled=plan.compile):
             logits = plan.step(rows)
         extra = []
         if isinstance(logits, tuple):
@@ -415,7 +356,7 @@ class Net(NeuralNet):
             return self.module_(x)
 
     def predictor(self, dtype):
-        """Module to predict with: cast once and kept, since casting takes as long as an image.
+        """Give the module to predict with: cast once and kept, since casting takes long.
 
         Parameters
         ----------

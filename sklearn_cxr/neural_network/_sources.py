@@ -122,7 +122,7 @@ class Batches:
         self.batch_size, self.shuffle = batch_size, shuffle
 
     def __len__(self):
-        """Number of batches."""
+        """Count the batches."""
         return len(self._cuts()) + 1
 
     def __iter__(self):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 
 @dataclass(frozen=True)
@@ -83,22 +82,22 @@ class RunStages:
 
     Parameters
     ----------
-    stages : tuple of str
-        Names of the stages in order.
+    stages : str
+        Names of the stages in order, with spaces between.
 
-    branches : dict of str to str
+    branches : dict of str to str or None, default=None
         Name of the auxiliary branch after a stage, by the stage.
     """
 
-    stages: tuple
-    branches: dict
+    stages: str
+    branches: dict | None = None
 
     def __call__(self, body, images, branches=False):
         """Pooled features of the last stage, and those of the branches."""
         auxiliary = []
-        for stage in self.stages:
+        for stage in self.stages.split():
             images = getattr(body, stage)(images)
-            if branches and stage in self.branches:
+            if branches and self.branches and stage in self.branches:
                 auxiliary.append(getattr(body, self.branches[stage])(images))
         return pool(images), auxiliary
 
@@ -125,24 +124,3 @@ def _resize_positions(positions, rows, columns):
     exact = grid.float() if grid.dtype == torch.bfloat16 else grid
     exact = F.interpolate(exact, size=(rows, columns), mode="bicubic", align_corners=False)
     return torch.cat([token, exact.to(grid.dtype).flatten(2).transpose(1, 2)], dim=1)
-
-
-_RANDOM = {
-    *(getattr(nn.init, name) for name in dir(nn.init) if name.endswith("_") and name[0] != "_"),
-    torch.Tensor.normal_,
-    torch.Tensor.uniform_,
-    torch.Tensor.erfinv_,
-    torch.Tensor.random_,
-    torch.Tensor.bernoulli_,
-} - {nn.init.constant_, nn.init.ones_, nn.init.zeros_}
-
-
-class SkipInit(TorchFunctionMode):
-    """Networks are built without random weights, which a state to follow would overwrite."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Leave tensors as they are where they would be filled with random numbers."""
-        kwargs = kwargs or {}
-        if func in _RANDOM:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)

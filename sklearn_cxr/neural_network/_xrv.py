@@ -82,7 +82,9 @@ def _read(path, weights):
         classes = []
     else:
         with warnings.catch_warnings():
-            # torchxrayvision silences all warnings of the process when it is imported.
+            # torchxrayvision silences all warnings of the process when it is imported; what it
+            # silences for good is silenced for its import only.
+            warnings.simplefilter("ignore")
             models = import_optional(
                 "torchxrayvision.models", extra="xrv", caller=f"weights={weights!r}"
             )

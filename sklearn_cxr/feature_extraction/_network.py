@@ -1,0 +1,219 @@
+"""A frozen backbone cut at a layer, which travels as arrays and is rebuilt where it arrives."""
+
+import difflib
+
+import torch
+from torch import nn
+
+from sklearn_cxr.feature_extraction._code import code_hash
+from sklearn_cxr.neural_network import _torchvision
+from sklearn_cxr.neural_network._backbones import build_backbone
+from sklearn_cxr.neural_network._network import inference_copy
+from sklearn_cxr.neural_network._seeds import seeded
+from sklearn_cxr.neural_network._state import load_module_state, module_state
+from sklearn_cxr.neural_network._weights import state_hash
+
+
+class FrozenBackbone:
+    """A backbone that does not learn.
+
+    Its state is arrays, numbers and text, and the user's `backbone`: nothing is downloaded when
+    it is unpickled, and nothing lies on a GPU.
+
+    Parameters
+    ----------
+    backbone : str, nn.Module or callable
+        As `build_backbone` takes it.
+
+    weights : str, path-like or None
+        As `build_backbone` takes it.
+
+    channels : {"repeat", "sum"}
+        As `build_backbone` takes it.
+
+    layer : str
+        "pool", or the name of the submodule whose output is taken.
+
+    sha256 : str or None
+        Of the file of weights.
+
+    image_size : tuple of (height, width)
+        Size of the images.
+
+    seed : int
+        Of random weights.
+    """
+
+    def __init__(self, backbone, *, weights, channels, layer, sha256, image_size, seed):
+        self.backbone, self.channels, self.layer = backbone, channels, layer
+        self.image_size = tuple(image_size)
+        with seeded(seed):
+            built = build_backbone(
+                backbone,
+                weights=weights,
+                channels=channels,
+                sha256=sha256,
+                image_size=self.image_size,
+            )
+        self.weights_info = built.weights_info
+        self._take(built)
+        self.weights_hash = state_hash(built)
+
+    def _take(self, built):
+        built.eval().requires_grad_(False)
+        self.module = LayerOutput(built, self.layer)
+        self._copies = {}
+
+    @property
+    def name(self):
+        """What the features are named by: the backbone, and the layer where it is not the end."""
+        return self.title if self.layer == "pool" else f"{self.title}_{self.layer}"
+
+    @property
+    def title(self):
+        """Name of the backbone."""
+        if isinstance(self.backbone, str):
+            return self.backbone
+        named = type(self.backbone) if isinstance(self.backbone, nn.Module) else self.backbone
+        return getattr(named, "__name__", type(named).__name__).lower()
+
+    def on(self, device, dtype):
+        """Copy for inference on a device and in a precision; kept until another is asked for."""
+        place = (str(device), dtype)
+        if place not in self._copies:
+            made = inference_copy(self.module, dtype, device)
+            if self.backbone in _torchvision.NAMES:
+                _write_in_place(made)
+            self._copies = {place: made}
+        return self._copies[place]
+
+    def description(self):
+        """All of the network that decides its features, as JSON can write it."""
+        own = not isinstance(self.backbone, str)
+        return {
+            "backbone": self.title,
+            "weights": self.weights_hash,
+            "code": code_hash(self.module.backbone) if own else None,
+            "layer": self.layer,
+            "channels": self.channels,
+        }
+
+    def __getstate__(self):
+        state = {k: v for k, v in vars(self).items() if k not in ("module", "_copies")}
+        return {**state, "arrays": module_state(self.module.backbone)}
+
+    def __setstate__(self, state):
+        arrays = state["arrays"]
+        vars(self).update({k: v for k, v in state.items() if k != "arrays"})
+        with seeded(0):
+            built = build_backbone(
+                self.backbone,
+                channels=self.channels,
+                random_init=False,
+                image_size=self.image_size,
+            )
+        self._take(load_module_state(built, arrays))
+
+
+def _write_in_place(network):
+    """Let activations write into their input, as torchvision publishes them.
+
+    `build_backbone` keeps them from it, for gradients and hooks, of which there are none here:
+    nothing is computed after the layer that is looked at. It spares a fifth of the time.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.ReLU | nn.ReLU6 | nn.SiLU | nn.Hardswish):
+            module.inplace = True
+
+
+class _Reached(Exception):
+    def __init__(self, output):
+        super().__init__()
+        self.output = output
+
+
+class LayerOutput(nn.Module):
+    """A backbone that stops at a layer and answers with its output, pooled.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The whole network.
+
+    layer : str
+        "pool" for the backbone's own answer, or the name of a submodule.
+
+    Raises
+    ------
+    ValueError
+        If there is no such submodule.
+    """
+
+    def __init__(self, backbone, layer):
+        super().__init__()
+        self.backbone = backbone
+        self.layer = layer
+        if layer != "pool":
+            _check_layer(backbone, layer)
+
+    def forward(self, images):
+        """Features of prepared images.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, c, h, w)
+            What the backbone takes.
+
+        Returns
+        -------
+        Tensor of shape (n, n_features)
+            One row for each image.
+        """
+        if self.layer == "pool":
+            return self.backbone(images)
+        part = self.backbone.body.get_submodule(self.layer)
+        handle = part.register_forward_hook(_stop)
+        try:
+            self.backbone(images)
+        except _Reached as reached:
+            return _pooled(reached.output, self.layer)
+        finally:
+            handle.remove()
+        raise ValueError(
+            f"layer={self.layer!r} is a part of the backbone that does not run when features are "
+            "computed. Name a layer that every image passes."
+        )
+
+
+def _stop(module, inputs, output):
+    raise _Reached(output)
+
+
+def _check_layer(backbone, layer):
+    """Raise, with the nearest names, where the backbone has no such layer."""
+    names = list(backbone.layers())
+    if layer in names:
+        return
+    near = difflib.get_close_matches(layer, names, n=5, cutoff=0.5)
+    top = [name for name in names if "." not in name]
+    raise ValueError(
+        f"layer={layer!r} is no part of this backbone. "
+        + (f"Near it are {', '.join(near)}. " if near else "")
+        + f"Say 'pool' for the pooled features, or one of {len(names)} names; at the top are "
+        f"{', '.join(top)}."
+    )
+
+
+def _pooled(output, layer):
+    """One row for each image: maps are averaged over places, and sequences over tokens."""
+    if isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4):
+        what = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ValueError(
+            f"layer={layer!r} answers with {what}; features are made of (n, width), (n, tokens, "
+            "width) or (n, width, rows, columns) tensors. Name another layer."
+        )
+    if output.ndim == 2:
+        return output
+    return output.mean(dim=1) if output.ndim == 3 else output.mean(dim=(2, 3))
