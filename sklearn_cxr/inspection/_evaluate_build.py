@@ -1,0 +1,312 @@
+"""The measurements behind an evaluation."""
+
+import platform
+
+import numpy as np
+import pandas as pd
+import sklearn
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss
+
+from sklearn_cxr._version import __version__
+from sklearn_cxr.exceptions import PatientLeakageError
+from sklearn_cxr.inspection._display_base import generator
+from sklearn_cxr.inspection._display_errors import find_errors
+from sklearn_cxr.inspection._evaluate_report import EvaluationReport
+from sklearn_cxr.inspection._evaluate_scores import check_binary, check_scores
+from sklearn_cxr.inspection._subgroups import (
+    auc_or_nan,
+    choose_columns,
+    measure_parts,
+    share_or_nan,
+    subgroup_report,
+)
+from sklearn_cxr.metrics import (
+    bootstrap_interval,
+    calibration_error_interval,
+    multilabel_report,
+    operating_point,
+)
+from sklearn_cxr.model_selection._groups import encode_groups
+
+CALLER = "evaluate"
+
+
+def build_report(
+    y,
+    scores,
+    *,
+    groups,
+    train_groups,
+    frame,
+    columns,
+    name,
+    split,
+    threshold,
+    label_names,
+    n_errors,
+    pictures,
+    files,
+    confidence,
+    n_resamples,
+    random_state,
+    model,
+):
+    """Measure and put a report together; the parameters are those of `evaluate`."""
+    check_scores(scores.values, CALLER)
+    codes, patients, notes = _check_patients(groups, train_groups, len(y))
+    names = _names(scores, label_names)
+    sampling = {"groups": codes, "confidence": confidence, "n_resamples": n_resamples}
+    sampling["random_state"] = generator(random_state).randint(2**31 - 1)
+    if frame is not None:
+        columns = choose_columns(frame, columns, len(y), CALLER)
+    elif columns is not None:
+        raise ValueError(f"{CALLER} got columns={list(columns)} and no frame; pass frame=.")
+    report = EvaluationReport(
+        name=name,
+        split=split,
+        kind=scores.kind,
+        names=names,
+        y=y,
+        scores=scores.values,
+        is_probability=scores.is_probability,
+        groups=codes,
+        confidence=confidence,
+        notes=notes,
+        model=model,
+        versions=_versions(),
+    )
+    report.patients = patients
+    fill = {"binary": _fill_binary, "multiclass": _fill_classes, "multilabel": _fill_labels}
+    fill[scores.kind](report, scores, threshold, sampling)
+    if frame is not None and columns:
+        report.subgroups = _subgroups(report, scores, frame, columns)
+    if n_errors:
+        _fill_errors(report, n_errors, pictures, files, groups)
+    return report
+
+
+def _check_patients(groups, train_groups, n):
+    """Numbers of the patients, their ids, and what the reader has to know of them."""
+    if groups is None:
+        if train_groups is not None:
+            raise ValueError(
+                f"{CALLER} got train_groups and no groups; pass the patients of these films too."
+            )
+        note = (
+            "Patients were not given: every film counts as a patient of its own. Where patients "
+            "have several films, the intervals are too narrow."
+        )
+        return None, None, [note]
+    codes, patients = encode_groups(groups, n, caller=CALLER)
+    if len(patients) < 2:
+        raise ValueError(
+            f"{CALLER} got films of {len(patients)} patient; expected at least two, since one "
+            "tells nothing about others."
+        )
+    if train_groups is not None:
+        seen = encode_groups(train_groups, len(train_groups), caller=CALLER)[1]
+        shared = sorted(set(patients) & set(seen), key=str)
+        if shared:
+            raise PatientLeakageError(
+                f"{CALLER} got {len(shared)} of {len(patients)} patients that the model has "
+                f"learned from, such as {shared[0]!r}. Judge it on films of others."
+            )
+    return codes, patients, []
+
+
+def _names(scores, label_names):
+    """Names of classes or labels, positive last where there are two."""
+    if label_names is None:
+        return [str(name) for name in scores.classes]
+    given = [str(name) for name in label_names]
+    if len(given) != len(scores.classes):
+        raise ValueError(
+            f"{CALLER} got {len(given)} label_names for {len(scores.classes)} classes or labels; "
+            "expected a name for each."
+        )
+    return given[::-1] if scores.swapped else given
+
+
+def _versions():
+    return {
+        "sklearn_cxr": __version__,
+        "scikit-learn": sklearn.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _table(rows):
+    """Make the table of figures: estimate, low and high of each."""
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "low", "high"])
+    return table.rename_axis("metric").astype(float)
+
+
+def _settle_threshold(report, scores, threshold):
+    """Set threshold and where it comes from; choosing it here is told."""
+    origin = "given"
+    if threshold is None:
+        threshold, origin = scores.threshold, scores.threshold_origin
+    elif isinstance(threshold, tuple) and not hasattr(threshold, "threshold"):
+        point = operating_point(report.y, report.scores, target=threshold, groups=report.groups)
+        origin = f"chosen on these films for {threshold[0]} {threshold[1]:g}"
+        threshold = point.threshold
+        report.notes.append(
+            f"The threshold was {origin}: sensitivity, specificity and all that depends on it "
+            "are flattered. Choose it on other patients to know what to expect."
+        )
+    elif hasattr(threshold, "threshold"):
+        threshold, origin = threshold.threshold, "an operating point found beforehand"
+    if threshold is None:
+        raise ValueError(
+            f"{CALLER} got scores of unknown origin and no threshold; pass threshold=."
+        )
+    report.threshold, report.threshold_origin = float(threshold), origin
+
+
+def _fill_binary(report, scores, threshold, sampling):
+    """Measure a classifier of two classes."""
+    report.y = y = check_binary(report.y, scores.classes, CALLER)
+    _settle_threshold(report, scores, threshold)
+    score, codes, confidence = report.scores, report.groups, report.confidence
+    called = score >= report.threshold
+    rows = {"roc_auc": auc_or_nan(y, score, codes, confidence)}
+    rows["average_precision"] = bootstrap_interval(average_precision_score, y, score, **sampling)
+    for name, hits, among in (
+        ("accuracy", called == (y == 1), np.ones(len(y), dtype=bool)),
+        ("sensitivity", called, y == 1),
+        ("specificity", ~called, y == 0),
+        ("ppv", y == 1, called),
+        ("npv", y == 0, ~called),
+    ):
+        part = None if codes is None else codes[among]
+        rows[name] = share_or_nan(hits[among], part, confidence)
+    if report.is_probability:
+        rows["calibration_error"] = calibration_error_interval(y, score, **sampling)
+        rows["brier"] = bootstrap_interval(brier_score_loss, y, score, **sampling)
+    report.metrics = _table({name: tuple(limits)[:3] for name, limits in rows.items()})
+    report.confusion = _confusion(y, called.astype(int), report.names, [0, 1])
+
+
+def _confusion(y, predicted, names, classes):
+    counts = [[int(np.sum((y == t) & (predicted == p))) for p in classes] for t in classes]
+    rows = pd.Index(names, name="class")
+    return pd.DataFrame(counts, index=rows, columns=pd.Index(names, name="predicted"))
+
+
+def _refuse_threshold(scores, threshold):
+    if threshold is not None:
+        raise ValueError(
+            f"{CALLER} got threshold={threshold!r} for a {scores.kind} classifier; one threshold "
+            "is for two classes. Judge one class against the others to use it."
+        )
+
+
+def _fill_classes(report, scores, threshold, sampling):
+    """Measure a classifier of several classes: one against the others, and the shares right."""
+    _refuse_threshold(scores, threshold)
+    classes = np.asarray(scores.classes)
+    y = np.asarray(report.y)
+    strange = sorted({repr(value) for value in y[~np.isin(y, classes)].tolist()})
+    if strange:
+        raise ValueError(
+            f"{CALLER} got the classes {', '.join(strange[:5])} in y, which the classifier does "
+            f"not know; it knows {classes.tolist()}."
+        )
+    if len(np.unique(y)) < 2:
+        raise ValueError(
+            f"{CALLER} got films of the class {y[0].item()!r} only; expected films of two "
+            "classes at least."
+        )
+    codes = np.arange(len(classes))
+    report.y = y = (y[:, None] == classes).argmax(axis=1)
+    predicted = report.scores.argmax(axis=1)
+    report.labels, rows = _label_table(report, (y[:, None] == codes).astype(float))
+    rows["accuracy"] = share_or_nan(predicted == y, report.groups, report.confidence)
+    rows["balanced_accuracy"] = tuple(
+        bootstrap_interval(balanced_accuracy_score, y, predicted, **sampling)
+    )[:3]
+    report.metrics = _table(rows)
+    report.confusion = _confusion(y, predicted, report.names, codes)
+    report.hits = predicted == y
+
+
+def _fill_labels(report, scores, threshold, sampling):
+    """Measure a classifier of several labels, some of them unknown."""
+    _refuse_threshold(scores, threshold)
+    if report.y.shape != report.scores.shape:
+        raise ValueError(
+            f"{CALLER} got y of shape {report.y.shape} and scores of shape "
+            f"{report.scores.shape}; expected a column per label in both."
+        )
+    report.labels, rows = _label_table(report, report.y.astype(float))
+    report.metrics = _table(rows)
+
+
+def _label_table(report, Y):
+    """Return the table of labels, and the means as the first rows of the other table."""
+    labels = multilabel_report(
+        Y,
+        report.scores,
+        label_names=report.names,
+        groups=report.groups,
+        confidence=report.confidence,
+    )
+    mean = labels.iloc[-1]
+    rows = {"mean_roc_auc": (mean["roc_auc"], mean["roc_auc_low"], mean["roc_auc_high"])}
+    rows["mean_average_precision"] = (mean["average_precision"], np.nan, np.nan)
+    return labels.rename_axis("label"), rows
+
+
+def _subgroups(report, scores, frame, columns):
+    """Make the table of subgroups of whatever the classifier is."""
+    codes, confidence = report.groups, report.confidence
+    if report.kind == "binary":
+        return subgroup_report(
+            report.y,
+            report.scores,
+            frame=frame,
+            columns=columns,
+            groups=codes,
+            threshold=report.threshold,
+            confidence=confidence,
+        )
+
+    def measure(chosen):
+        part = None if codes is None else codes[chosen]
+        row = {"n_images": int(chosen.sum())}
+        row["n_patients"] = np.nan if part is None else len(np.unique(part))
+        if report.kind == "multiclass":
+            limits = share_or_nan(report.hits[chosen], part, confidence)
+            row.update(zip(("accuracy", "accuracy_low", "accuracy_high"), limits, strict=True))
+        else:
+            row["mean_roc_auc"] = _mean_auc(report.y[chosen], report.scores[chosen])
+        return row
+
+    return measure_parts(frame, columns, None, measure)
+
+
+def _mean_auc(Y, P):
+    values = []
+    for y, score in zip(Y.T.astype(float), P.T, strict=True):
+        known = ~np.isnan(y)
+        values.append(auc_or_nan(y[known], score[known], None, 0.95)[0])
+    return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+
+
+def _fill_errors(report, n_errors, pictures, files, groups):
+    if report.kind != "binary":
+        raise ValueError(
+            f"{CALLER} got n_errors={n_errors} for a {report.kind} classifier; the gallery of "
+            "errors is for two classes."
+        )
+    report.errors = find_errors(
+        report.y,
+        report.scores,
+        threshold=report.threshold,
+        n_errors=n_errors,
+        groups=None if report.groups is None else report.patients[report.groups],
+        files=files,
+    )
+    rows = report.errors["row"].to_numpy()
+    report.error_images = pictures(rows) if len(rows) else None

@@ -1,0 +1,245 @@
+"""What a fitted classifier says of films, as scores of one form, and of which threshold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of films and what they mean.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,) or (n, k)
+        Score of the positive class; or of each class or label.
+
+    kind : {"binary", "multiclass", "multilabel"}
+        What the columns are.
+
+    classes : list
+        The classes: two, positive last; or one for each column; or the labels' names.
+
+    is_probability : bool
+        Whether these are probabilities.
+
+    threshold : float or None
+        Where the classifier itself cuts; None for several classes.
+
+    threshold_origin : str
+        Where that comes from, in words.
+
+    swapped : bool, default=False
+        Whether the positive class is the first of the classifier's.
+    """
+
+    values: np.ndarray
+    kind: str
+    classes: list
+    is_probability: bool
+    threshold: float | None = None
+    threshold_origin: str = ""
+    swapped: bool = False
+
+    def describe(self, names):
+        """Write the most probable class of each film with its score."""
+        if self.kind == "binary":
+            mark = "p" if self.is_probability else "score"
+            return [f"{mark}({names[-1]}) {value:.2f}" for value in self.values]
+        best = self.values.argmax(axis=1)
+        return [
+            f"{names[column]} {row[column]:.2f}"
+            for column, row in zip(best, self.values, strict=True)
+        ]
+
+
+def final_estimator(estimator):
+    """Return the classifier at the end of searches and pipelines."""
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, Pipeline):
+            estimator = estimator[-1]
+        else:
+            return estimator
+
+
+def _own_threshold(estimator, method):
+    """Return where ``estimator.predict`` cuts, and where that comes from."""
+    final = final_estimator(estimator)
+    fixed = 0.5 if method == "predict_proba" else 0.0
+    if isinstance(final, TunedThresholdClassifierCV):
+        return float(final.best_threshold_), "tuned on the training data"
+    if isinstance(final, FixedThresholdClassifier) and final.threshold != "auto":
+        return float(final.threshold), "fixed in the estimator"
+    return fixed, "the estimator's own"
+
+
+def _response_method(estimator, caller):
+    final = final_estimator(estimator)
+    wanted = getattr(final, "response_method", "auto")
+    names = ("predict_proba", "decision_function")
+    if isinstance(final, TunedThresholdClassifierCV | FixedThresholdClassifier) and (
+        wanted in names
+    ):
+        names = (wanted,)
+    for name in names:
+        if hasattr(estimator, name):
+            return name
+    raise TypeError(
+        f"{caller} got {type(estimator).__name__}, which has neither predict_proba nor "
+        "decision_function; expected a fitted classifier."
+    )
+
+
+def _stack_labels(values, estimator):
+    """Probabilities of several labels as one matrix; forests give a list of (n, 2)."""
+    if not isinstance(values, list):
+        return np.asarray(values)
+    classes = getattr(estimator, "classes_", [np.array([0, 1])] * len(values))
+    columns = []
+    for column, known in zip(values, classes, strict=True):
+        at = np.flatnonzero(np.asarray(known) == 1)
+        columns.append(column[:, at[0]] if len(at) else np.zeros(len(column)))
+    return np.column_stack(columns)
+
+
+def check_scores(values, caller):
+    """Return scores as floats, all of them finite."""
+    values = np.asarray(values, dtype=np.float64)
+    bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"{caller} got {int(bad.sum())} scores that are NaN or infinite (first in row "
+            f"{int(np.flatnonzero(bad)[0])}); expected a finite score for each film. Look at what "
+            "the model was given there."
+        )
+    return values
+
+
+def predict_scores(estimator, X, *, multilabel=False, pos_label=None, caller):
+    """Ask a fitted classifier for its scores.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+        With ``predict_proba`` or ``decision_function``.
+
+    X : array-like
+        Films in the form that it takes.
+
+    multilabel : bool, default=False
+        Whether the columns are labels, not classes.
+
+    pos_label : object, default=None
+        Positive class of two; None takes ``classes_[1]``.
+
+    caller : str
+        What the user called.
+
+    Returns
+    -------
+    Scores
+        The scores.
+    """
+    check_is_fitted(estimator)
+    method = _response_method(estimator, caller)
+    values = getattr(estimator, method)(X)
+    probability = method == "predict_proba"
+    if multilabel:
+        values = check_scores(_stack_labels(values, estimator), caller)
+        names = list(range(values.shape[1]))
+        return Scores(values, "multilabel", names, probability)
+    classes = np.asarray(estimator.classes_)
+    if classes.ndim != 1:
+        raise ValueError(
+            f"{caller} got {type(estimator).__name__}, which was fitted on several labels, and y "
+            "with one class per film; pass y as it was in fit."
+        )
+    values = check_scores(values, caller)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{caller} got {type(estimator).__name__}, which knows the class {classes.tolist()} "
+            "only; expected at least two classes in fit."
+        )
+    if len(classes) > 2:
+        return Scores(values, "multiclass", classes.tolist(), probability)
+    at = _positive_index(classes, pos_label, caller)
+    if values.ndim == 2:
+        values = values[:, at]
+    elif at == 0:
+        values = -values
+    threshold, origin = _own_threshold(estimator, method)
+    ordered = [classes[1 - at].item(), classes[at].item()]
+    return Scores(values, "binary", ordered, probability, threshold, origin, swapped=at == 0)
+
+
+def _positive_index(classes, pos_label, caller):
+    if pos_label is None:
+        return 1
+    found = np.flatnonzero(classes == pos_label)
+    if not len(found):
+        raise ValueError(
+            f"{caller} got pos_label={pos_label!r}; expected one of the classes "
+            f"{classes.tolist()}."
+        )
+    return int(found[0])
+
+
+def check_labels(y, caller):
+    """Return y as an array: one class per film, or a column of 0, 1 and NaN per label."""
+    y = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim not in (1, 2) or not len(y):
+        raise ValueError(
+            f"{caller} got y of shape {y.shape}; expected one class per film, or a column of 0, 1 "
+            "and NaN per label."
+        )
+    if y.ndim == 1 and pd.isna(y).any():
+        raise ValueError(
+            f"{caller} got {int(pd.isna(y).sum())} films without a class (NaN or None); leave "
+            "them out."
+        )
+    return y
+
+
+def check_binary(y, classes, caller):
+    """Return 0/1 labels of films of two classes, positive last.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Class of each film.
+
+    classes : list
+        Negative and positive class.
+
+    caller : str
+        What the user called.
+
+    Returns
+    -------
+    ndarray of shape (n,), dtype int
+        1 where a film is positive.
+    """
+    y = check_labels(y, caller)
+    if y.ndim != 1:
+        raise ValueError(
+            f"{caller} got y of shape {y.shape}; expected one class per film, shape (n,)."
+        )
+    strange = sorted({repr(value) for value in y[~np.isin(y, classes)].tolist()})
+    if strange:
+        raise ValueError(
+            f"{caller} got the classes {', '.join(strange[:5])} in y, which the classifier does "
+            f"not know; it knows {classes}."
+        )
+    if len(np.unique(y)) < 2:
+        raise ValueError(
+            f"{caller} got films of the class {y[0].item()!r} only; expected films of both "
+            f"{classes[0]!r} and {classes[1]!r}, since nothing can be told apart otherwise."
+        )
+    return (y == classes[1]).astype(np.int64)

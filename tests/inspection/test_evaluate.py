@@ -1,0 +1,440 @@
+import json
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    confusion_matrix,
+    roc_auc_score,
+)
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    TunedThresholdClassifierCV,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
+
+from sklearn_cxr.exceptions import PatientLeakageError
+from sklearn_cxr.inspection import EvaluationReport, compare_reports, evaluate
+from sklearn_cxr.metrics import calibration_error, operating_point, roc_auc_interval, roc_auc_test
+from sklearn_cxr.preprocessing import Flatten
+
+matplotlib.use("Agg")
+
+
+class Given(ClassifierMixin, BaseEstimator):
+    """Answers its only feature as the probability of the second class."""
+
+    def __init__(self, classes=(0, 1)):
+        self.classes = classes
+
+    def fit(self, X=None, y=None):
+        self.classes_ = np.array(self.classes)
+        return self
+
+    def predict(self, X):
+        return self.classes_[(np.asarray(X)[:, 0] >= 0.5).astype(int)]
+
+    def predict_proba(self, X):
+        X = np.asarray(X)
+        return np.column_stack([1 - X[:, 0], X[:, 0]]) if X.shape[1] == 1 else X
+
+
+@pytest.fixture
+def films():
+    rng = np.random.RandomState(0)
+    y = np.repeat(rng.randint(2, size=60), 4)
+    groups = np.repeat([f"p{i:02d}" for i in range(60)], 4)
+    logit = 1.5 * (2 * y - 1) + np.repeat(rng.normal(size=60), 4) + rng.normal(size=240)
+    return (1 / (1 + np.exp(-logit)))[:, None], y, groups
+
+
+def judge(X, y, **given):
+    given = {"n_resamples": 50, "random_state": 0, **given}
+    return evaluate(Given().fit(), X, y, **given)
+
+
+# two classes
+
+
+def test_figures_of_two_classes(films):
+    X, y, groups = films
+    report = judge(X, y, groups=groups)
+    score, figures = X[:, 0], report.metrics["estimate"]
+    (tn, fp), (fn, tp) = confusion_matrix(y, score >= 0.5)
+    expected = {
+        "roc_auc": roc_auc_score(y, score),
+        "average_precision": average_precision_score(y, score),
+        "accuracy": (tp + tn) / 240,
+        "sensitivity": tp / (tp + fn),
+        "specificity": tn / (tn + fp),
+        "ppv": tp / (tp + fp),
+        "npv": tn / (tn + fn),
+        "calibration_error": calibration_error(y, score),
+        "brier": brier_score_loss(y, score),
+    }
+    assert figures.index.tolist() == list(expected)
+    np.testing.assert_allclose(figures, list(expected.values()))
+    limits = roc_auc_interval(y, score, groups=groups)
+    np.testing.assert_allclose(report.metrics.loc["roc_auc", ["low", "high"]], limits[1:3])
+    assert (report.metrics["low"] <= figures).all()
+    assert (report.metrics["high"] >= figures).all()
+    assert report.confusion.to_numpy().tolist() == [[tn, fp], [fn, tp]]
+    assert (report.n_images, report.n_patients) == (240, 60)
+    assert report.notes == []
+
+
+def test_intervals_know_the_patients(films):
+    X, y, groups = films
+    by_patient = judge(X, y, groups=groups).metrics
+    alone = judge(X, y)
+    width = (by_patient["high"] - by_patient["low"]) / (
+        alone.metrics["high"] - alone.metrics["low"]
+    )
+    assert (width[["roc_auc", "accuracy", "sensitivity", "specificity"]] > 1.2).all()
+    assert alone.n_patients is None
+    assert "Patients were not given" in str(alone)
+
+
+def test_labels_and_the_positive_class(films):
+    X, y, groups = films
+    words = np.where(y == 1, "ill", "well")
+    model = Given(("ill", "well")).fit()
+    default = evaluate(model, X, words, groups=groups, n_resamples=10)
+    assert default.names == ["ill", "well"]
+    np.testing.assert_allclose(
+        default.metrics.loc["roc_auc", "estimate"], roc_auc_score(1 - y, X[:, 0])
+    )
+    asked = evaluate(
+        model,
+        X,
+        words,
+        groups=groups,
+        pos_label="ill",
+        label_names=["Ill", "Well"],
+        n_resamples=10,
+    )
+    assert asked.names == ["Well", "Ill"]
+    np.testing.assert_allclose(
+        asked.metrics.loc["roc_auc", "estimate"], roc_auc_score(y, 1 - X[:, 0])
+    )
+
+
+# the threshold
+
+
+def test_thresholds_are_told_apart(films):
+    X, y, groups = films
+    own = judge(X, y, groups=groups)
+    assert (own.threshold, own.threshold_origin) == (0.5, "the estimator's own")
+    given = judge(X, y, groups=groups, threshold=0.3)
+    assert (given.threshold, given.threshold_origin) == (0.3, "given")
+    point = operating_point(y, X[:, 0], target=("sensitivity", 0.9), groups=groups)
+    found = judge(X, y, groups=groups, threshold=point)
+    assert found.threshold == point.threshold
+    assert found.threshold_origin == "an operating point found beforehand"
+    assert found.notes == []
+
+
+def test_a_threshold_chosen_on_the_judged_films_is_confessed(films):
+    X, y, groups = films
+    report = judge(X, y, groups=groups, threshold=("sensitivity", 0.95))
+    assert report.metrics.loc["sensitivity", "estimate"] >= 0.95
+    assert "flattered" in report.notes[0]
+    assert "chosen on these films for sensitivity 0.95" in str(report)
+    assert "flattered" in report._repr_html_()
+    assert "chosen on these films" in json.loads(report.to_json())["threshold_origin"]
+
+
+@pytest.mark.parametrize("inside", ["alone", "pipeline", "search"])
+def test_a_tuned_threshold_is_that_of_predict(films, inside):
+    X, y, groups = films
+    y = np.r_[y[:200], np.zeros(40, int)]
+    model = TunedThresholdClassifierCV(LogisticRegression(), cv=3)
+    if inside == "pipeline":
+        model = make_pipeline(Flatten(), model)
+    if inside == "search":
+        grid = {"thresholds": [50, 100]}
+        model = GridSearchCV(model, grid, cv=2, scoring="accuracy")
+    model.fit(X, y)
+    report = evaluate(model, X, y, groups=groups, n_resamples=10)
+    predicted = model.predict(X)
+    np.testing.assert_allclose(report.metrics.loc["accuracy", "estimate"], (predicted == y).mean())
+    assert report.confusion.to_numpy().tolist() == confusion_matrix(y, predicted).tolist()
+    assert report.threshold_origin == "tuned on the training data"
+    assert report.name == "TunedThresholdClassifierCV"
+
+
+def test_scores_that_are_no_probabilities(films):
+    X, y, groups = films
+    for model in (
+        LinearSVC().fit(X, y),
+        FixedThresholdClassifier(
+            LogisticRegression(), threshold=0.2, response_method="decision_function"
+        ).fit(X, y),
+    ):
+        report = evaluate(model, X, y, groups=groups, n_resamples=10)
+        assert "brier" not in report.metrics.index
+        accuracy = report.metrics.loc["accuracy", "estimate"]
+        np.testing.assert_allclose(accuracy, (model.predict(X) == y).mean())
+        assert "score of 1" in [axis.get_xlabel() for axis in draw(report).axes]
+
+
+def draw(report):
+    return report.plot(figure=matplotlib.figure.Figure())
+
+
+# several classes, several labels
+
+
+def test_several_classes(films):
+    _, y, groups = films
+    rng = np.random.RandomState(0)
+    y = (y + np.arange(240) // 4 % 2).astype(int)
+    X = rng.normal(size=(240, 3)) + 1.5 * np.eye(3)[y]
+    names = np.array(["a", "b", "c"])
+    model = LogisticRegression().fit(X, names[y])
+    frame = pd.DataFrame({"view": np.where(np.arange(240) % 2, "PA", "AP")})
+    report = evaluate(model, X, names[y], groups=groups, frame=frame, n_resamples=20)
+    predicted = model.predict(X)
+    figures = report.metrics["estimate"]
+    np.testing.assert_allclose(figures["accuracy"], (predicted == names[y]).mean())
+    aucs = [roc_auc_score(y == k, model.predict_proba(X)[:, k]) for k in range(3)]
+    np.testing.assert_allclose(report.labels["roc_auc"].iloc[:3].astype(float), aucs)
+    np.testing.assert_allclose(figures["mean_roc_auc"], np.mean(aucs))
+    expected = confusion_matrix(names[y], predicted).tolist()
+    assert report.confusion.to_numpy().tolist() == expected
+    part = frame["view"].to_numpy() == "AP"
+    np.testing.assert_allclose(
+        report.subgroups.loc[("view", "AP"), "accuracy"],
+        (predicted == names[y])[part].mean(),
+    )
+    assert len(draw(report).axes) == 2
+    with pytest.raises(ValueError, match="one threshold is for two classes"):
+        evaluate(model, X, names[y], threshold=0.5)
+    with pytest.raises(ValueError, match="gallery of errors is for two classes"):
+        evaluate(model, X, names[y], n_errors=1, n_resamples=10)
+
+
+def labels_of(films):
+    X, y, groups = films
+    Y = np.column_stack([y, 1 - y]).astype(float)
+    P = np.column_stack([X[:, 0], 1 - X[:, 0] ** 2])
+    return P, Y, groups
+
+
+def test_several_labels_some_unknown(films):
+    P, Y, groups = labels_of(films)
+    Y[:40, 1] = np.nan
+    report = evaluate(Given().fit(), P, Y, groups=groups, label_names=["mass", "edema"])
+    expected = [roc_auc_score(Y[:, 0], P[:, 0]), roc_auc_score(Y[40:, 1], P[40:, 1])]
+    np.testing.assert_allclose(report.labels["roc_auc"].iloc[:2].astype(float), expected)
+    assert report.labels.loc["edema", "n"] == 200
+    np.testing.assert_allclose(report.metrics.loc["mean_roc_auc", "estimate"], np.mean(expected))
+    assert len(draw(report).axes) == 2
+    assert json.loads(report.to_json())["labels"][1]["label"] == "edema"
+
+
+def test_a_label_of_one_class_warns(films):
+    P, Y, groups = labels_of(films)
+    Y[:, 1] = 0
+    with pytest.warns(UndefinedMetricWarning):
+        report = evaluate(Given().fit(), P, Y, groups=groups)
+    assert np.isnan(report.labels["roc_auc"].iloc[1])
+    assert "roc_auc" in str(report)
+    assert len(draw(report).axes) == 2
+
+
+def test_a_forest_of_labels_answers_a_list(films):
+    P, Y, groups = labels_of(films)
+    forest = RandomForestClassifier(5, max_depth=2, random_state=0).fit(P, Y)
+    report = evaluate(forest, P, Y, groups=groups)
+    scores = np.column_stack([part[:, 1] for part in forest.predict_proba(P)])
+    assert np.array_equal(report.scores, scores)
+
+
+# bad input
+
+
+def test_bad_input(films):
+    X, y, groups = films
+    with pytest.raises(ValueError, match="films of the class 0 only"):
+        judge(X, np.zeros(240, int))
+    with pytest.raises(ValueError, match="1 scores that are NaN"):
+        judge(np.r_[[[np.nan]], X[1:]], y)
+    with pytest.raises(ValueError, match="films of 1 patient"):
+        judge(X, y, groups=np.zeros(240))
+    with pytest.raises(ValueError, match="5 patient ids"):
+        judge(X, y, groups=groups[:5])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        judge(X, y[:5])
+    with pytest.raises(ValueError, match="classes 7 in y"):
+        judge(X, np.where(y == 1, 7, 0))
+    with pytest.raises(ValueError, match="40 films without a class"):
+        judge(X, np.r_[np.full(40, np.nan), y[40:]])
+    with pytest.raises(ValueError, match="pos_label='ill'"):
+        judge(X, y, pos_label="ill")
+    with pytest.raises(ValueError, match="3 label_names for 2"):
+        judge(X, y, label_names=["a", "b", "c"])
+    with pytest.raises(ValueError, match="no frame"):
+        judge(X, y, columns=["sex"])
+    with pytest.raises(ValueError, match="column per label in both"):
+        evaluate(Given().fit(), X, np.eye(3)[np.arange(240) % 3])
+    with pytest.raises(NotFittedError):
+        evaluate(LogisticRegression(), X, y)
+    with pytest.raises(TypeError, match="neither predict_proba nor decision_function"):
+        evaluate(Flatten().fit(X), X, y)
+
+
+def test_patients_of_the_training_are_refused(films):
+    X, y, groups = films
+    judge(X, y, groups=groups, train_groups=["other"])
+    with pytest.raises(PatientLeakageError, match=r"2 of 60 patients .* 'p03'"):
+        judge(X, y, groups=groups, train_groups=["p07", "p03", "other"])
+    with pytest.raises(ValueError, match="train_groups and no groups"):
+        judge(X, y, train_groups=["p03"])
+
+
+# what becomes of it
+
+
+def test_json_is_strict_and_holds_no_patient(films):
+    X, y, groups = films
+    frame = pd.DataFrame({"view": ["PA"] * 239 + ["AP"]})
+    report = judge(X, y, groups=groups, frame=frame, split="test", name="m")
+    text = report.to_json()
+    assert "p03" not in text
+    data = json.loads(text, parse_constant=pytest.fail)
+    assert data["metrics"]["roc_auc"]["estimate"] == report.metrics.loc["roc_auc", "estimate"]
+    parts = {(row["column"], row["value"]): row for row in data["subgroups"]}
+    assert parts["view", "AP"]["n_images"] == 1
+    assert parts["view", "AP"]["roc_auc"] is None
+    assert data["split"] == "test"
+    assert data["versions"]["scikit-learn"]
+
+
+def test_files_are_whole(films, tmp_path):
+    X, y, groups = films
+    report = judge(X, y, groups=groups, name="a <b> & c")
+    report.to_json(tmp_path / "report.json")
+    report.to_html(tmp_path / "report.html")
+    assert json.loads((tmp_path / "report.json").read_text())["name"] == "a <b> & c"
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "a &lt;b&gt; &amp; c" in page
+    assert "<b> & c" not in page
+    assert page.count("data:image/png;base64,") == 1
+    assert "http" not in page.replace("http-equiv", "")
+    assert len(page) < 5e6
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "report.json"]
+
+
+def test_errors_come_with_their_films_when_asked_for(films):
+    X, y, groups = films
+    images = np.zeros((240, 8, 8), dtype=np.uint8)
+    report = judge(X, y, groups=groups, n_errors=2, images=images)
+    called = X[:, 0] >= 0.5
+    missed = np.flatnonzero((y == 1) & ~called)
+    worst = missed[X[missed, 0].argmin()]
+    assert report.errors.iloc[0].tolist() == ["false negative", worst, X[worst, 0], groups[worst]]
+    page = report._repr_html_()
+    assert page.count("data:image/jpeg;base64,") == 4
+    assert groups[worst] in page
+    assert judge(X, y, groups=groups).errors is None
+    with pytest.raises(ValueError, match="3 films in images for 240"):
+        judge(X, y, n_errors=1, images=images[:3])
+
+
+def test_a_frame_as_X_brings_its_subgroups(films):
+    X, y, groups = films
+    table = pd.DataFrame({"score": X[:, 0], "sex": np.where(np.arange(240) % 3, "F", "M")})
+
+    class First(Given):
+        def predict_proba(self, X):
+            return super().predict_proba(X[["score"]])
+
+    report = evaluate(First().fit(), table, y, groups=groups, n_resamples=10)
+    assert report.subgroups.index.tolist() == [("all", "all"), ("sex", "F"), ("sex", "M")]
+
+
+def test_print_and_pictures(films):
+    X, y, groups = films
+    report = judge(X, y, groups=groups, split="held out", name="model")
+    assert isinstance(report, EvaluationReport)
+    auc = report.metrics.loc["roc_auc"]
+    text = f"AUC {auc['estimate']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
+    assert text in repr(report)
+    assert "model on held out (240 films of 60 patients)" in str(report)
+    figure = draw(report)
+    assert [axis.get_title() for axis in figure.axes] == [
+        "ROC curve",
+        "Precision and recall",
+        "Calibration",
+        "Scores",
+    ]
+    scalars = report.scalars()
+    assert scalars["roc_auc_low"] == auc["low"]
+    assert all(isinstance(value, float) for value in scalars.values())
+
+
+# several reports
+
+
+def test_models_on_the_same_films_are_compared(films):
+    X, y, groups = films
+    first, second = judge(X, y, groups=groups, name="a"), judge(X**3, y, groups=groups, name="b")
+    worse = np.random.RandomState(1).uniform(size=X.shape)
+    third = judge(worse, y, groups=groups, name="c")
+    table = compare_reports(first, second, third)
+    assert table.index.tolist() == ["a", "b", "c"]
+    assert table.loc["b", "roc_auc_difference"] == 0
+    expected = roc_auc_test(y, worse[:, 0], X[:, 0], groups=groups)
+    assert table.loc["c", "roc_auc_difference"] == expected.difference
+    assert table.loc["c", "roc_auc_difference_pvalue"] == expected.pvalue
+    assert np.isnan(table.loc["a", "roc_auc_difference"])
+
+
+def test_reports_of_different_films_are_kept_apart(films):
+    X, y, groups = films
+    half = slice(0, 120)
+    first, second = judge(X, y, groups=groups), judge(X[half], y[half], groups=groups[half])
+    with pytest.raises(ValueError, match="allow_different_splits=True"):
+        compare_reports(first, second)
+    table = compare_reports(first, second, allow_different_splits=True)
+    assert table["n_images"].tolist() == [240, 120]
+    assert table["fingerprint"].nunique() == 2
+    assert "roc_auc_difference" not in table
+
+
+def test_what_makes_a_split_another(films):
+    X, y, groups = films
+    base = judge(X, y, groups=groups)
+    other_patients = judge(X, y, groups=np.char.add("q", groups))
+    assert other_patients.fingerprint != base.fingerprint
+    order = np.random.RandomState(0).permutation(240)
+    shuffled = judge(X[order], y[order], groups=groups[order])
+    assert shuffled.fingerprint == base.fingerprint
+    assert "roc_auc_difference" not in compare_reports(base, shuffled)
+    words = evaluate(
+        Given(("no", "yes")).fit(),
+        X,
+        np.where(y == 1, "yes", "no"),
+        groups=groups,
+        n_resamples=10,
+    )
+    assert words.fingerprint == base.fingerprint
+    named = [judge(X, y, groups=groups, split=name) for name in ("official", "random")]
+    with pytest.raises(ValueError, match="different films"):
+        compare_reports(*named)
+    assert len(compare_reports(base, named[0])) == 2
+    with pytest.raises(TypeError, match="nothing"):
+        compare_reports()
+    with pytest.raises(TypeError, match="int"):
+        compare_reports(base, 3)
