@@ -11,9 +11,13 @@ _ROOMS = (
     "datasets",
     "decomposition",
     "exceptions",
+    "feature_extraction",
     "imbalance",
+    "inspection",
     "linear_model",
+    "metrics",
     "model_selection",
+    "neural_network",
     "preprocessing",
 )
 

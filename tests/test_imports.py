@@ -9,7 +9,20 @@ import pytest
 import sklearn_cxr
 
 # Loaded at first use only: heavy, or of an extra that need not be installed.
-NEVER_BY_A_ROOM = {"matplotlib", "pooch", "pydicom", "pylibjpeg", "skops", "torch", "torchvision"}
+NEVER_BY_A_ROOM = {
+    "captum",
+    "imagehash",
+    "matplotlib",
+    "onnxruntime",
+    "pooch",
+    "pydicom",
+    "pylibjpeg",
+    "skops",
+    "timm",
+}
+# What networks are made of takes seconds to import: only their own rooms do so.
+NETWORKS = {"skorch", "torch", "torchvision"}
+ROOMS_OF_NETWORKS = ("feature_extraction", "neural_network")
 
 # Prints the top-level modules that are loaded once STATEMENT has run.
 LOADED = """
@@ -78,18 +91,29 @@ def test_the_package_alone_loads_no_dependency():
     loaded = loaded_by("import sklearn_cxr")
     assert "sklearn_cxr" in loaded
     dependencies = {"imblearn", "joblib", "numpy", "pandas", "PIL", "scipy", "skimage", "sklearn"}
-    assert not loaded & (NEVER_BY_A_ROOM | dependencies)
+    assert not loaded & (NEVER_BY_A_ROOM | NETWORKS | dependencies)
+
+
+def public_names_of(rooms):
+    return "import sklearn_cxr\n" + "\n".join(
+        f"[getattr(sklearn_cxr.{room}, name) for name in sklearn_cxr.{room}.__all__]"
+        for room in rooms
+    )
 
 
 def test_the_rooms_load_no_heavy_and_no_optional_dependency():
-    statement = "import sklearn_cxr\n" + "\n".join(
-        f"[getattr(sklearn_cxr.{room}, name) for name in sklearn_cxr.{room}.__all__]"
-        for room in sklearn_cxr._ROOMS
-    )
-    loaded = loaded_by(statement)
+    rooms = [room for room in sklearn_cxr._ROOMS if room not in ROOMS_OF_NETWORKS]
+    loaded = loaded_by(public_names_of(rooms))
     assert {"numpy", "sklearn", "sklearn_cxr"} <= loaded
     # Older versions of scikit-image load pooch by themselves where it is installed.
-    assert not (loaded & NEVER_BY_A_ROOM) - loaded_by("import skimage")
+    assert not (loaded & (NEVER_BY_A_ROOM | NETWORKS)) - loaded_by("import skimage")
+
+
+def test_the_rooms_of_networks_load_no_optional_dependency():
+    loaded = loaded_by(public_names_of(ROOMS_OF_NETWORKS))
+    assert NETWORKS - {"torchvision"} <= loaded
+    others = loaded_by("import skimage, skorch, torch, torchvision")
+    assert not (loaded & NEVER_BY_A_ROOM) - others
 
 
 def test_each_room_can_be_the_first_thing_that_is_imported():
