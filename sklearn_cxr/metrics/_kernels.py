@@ -1,0 +1,175 @@
+"""Ranking metrics of many resamples at once, from scores that are sorted only once.
+
+Each function returns a function of the weights, an array (n_samples, n_resamples) that is
+gathered from the patients' counts by row, which answers an array (..., n_resamples). A metric is
+NaN where it is not defined.
+"""
+
+import numpy as np
+
+from sklearn_cxr.metrics._thresholds import reaches
+
+
+def _sorted_classes(positive, score, known):
+    """Return rows of positive and of negative images, either by ascending score."""
+    rows = [np.flatnonzero(known & kind) for kind in (positive, ~positive)]
+    return [own[np.argsort(score[own], kind="stable")] for own in rows]
+
+
+def _with_zero(cumulated):
+    return np.concatenate([np.zeros((1, cumulated.shape[1])), cumulated])
+
+
+def auc_kernel(positive, score, known=True):
+    """Return the weighted area under the ROC curve as a function of the weights.
+
+    Parameters
+    ----------
+    positive : ndarray of shape (n_samples,), dtype=bool
+        True where the image is positive.
+
+    score : ndarray of shape (n_samples,), dtype=float64
+        The scores.
+
+    known : bool or ndarray of shape (n_samples,), dtype=bool, default=True
+        Which labels are known.
+
+    Returns
+    -------
+    callable
+        Takes ``gather``, a function that returns the weights of rows, and answers the areas.
+    """
+    up, down = _sorted_classes(positive, score, known)
+    lower = np.searchsorted(score[down], score[up], side="left")
+    upper = np.searchsorted(score[down], score[up], side="right")
+    tied = bool((lower != upper).any())
+
+    def areas(gather):
+        weights, others = gather(up), _with_zero(np.cumsum(gather(down), axis=0))
+        below = others[lower]
+        if tied:
+            below += others[upper]
+            below *= 0.5
+        right = np.einsum("ij,ij->j", weights, below)
+        with np.errstate(invalid="ignore"):
+            return right / (weights.sum(axis=0) * others[-1])
+
+    return areas
+
+
+def _called_kernel(positive, score, known, finish):
+    """Return what `finish` makes of the images that are called positive.
+
+    It gets the weights of the positive images, then, for the threshold at the score of each of
+    these, the weights of positive and of negative images with at least that score, and the
+    weights of all negative images.
+    """
+    up, down = _sorted_classes(positive, score, known)
+    first_positive = np.searchsorted(score[up], score[up], side="left")
+    first_negative = np.searchsorted(score[down], score[up], side="left")
+
+    def values(gather):
+        weights = gather(up)
+        hits = _with_zero(np.cumsum(weights, axis=0))
+        misses = _with_zero(np.cumsum(gather(down), axis=0))
+        # At least this score: all less those before the first of its ties.
+        found, false = hits[-1] - hits[first_positive], misses[-1] - misses[first_negative]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return finish(weights, found, false, misses[-1])
+
+    return values
+
+
+def average_precision_kernel(positive, score, known=True):
+    """Return the weighted average precision as a function of the weights.
+
+    Parameters
+    ----------
+    positive : ndarray of shape (n_samples,), dtype=bool
+        True where the image is positive.
+
+    score : ndarray of shape (n_samples,), dtype=float64
+        The scores.
+
+    known : bool or ndarray of shape (n_samples,), dtype=bool, default=True
+        Which labels are known.
+
+    Returns
+    -------
+    callable
+        Takes ``gather``, a function that returns the weights of rows, and answers the averages.
+    """
+
+    def finish(weights, found, false, negatives):
+        precision = np.where(found > 0, found / (found + false), 0.0)
+        return np.einsum("ij,ij->j", weights, precision) / weights.sum(axis=0)
+
+    return _called_kernel(positive, score, known, finish)
+
+
+def constrained_kernel(positive, score, *, sensitivity=None, specificity=None):
+    """Return the weighted sensitivity that keeps a specificity, or the other way round.
+
+    Parameters
+    ----------
+    positive : ndarray of shape (n_samples,), dtype=bool
+        True where the image is positive.
+
+    score : ndarray of shape (n_samples,), dtype=float64
+        The scores.
+
+    sensitivity : float, default=None
+        What is kept, for the specificity.
+
+    specificity : float, default=None
+        What is kept, for the sensitivity.
+
+    Returns
+    -------
+    callable
+        Takes ``gather``, a function that returns the weights of rows, and answers the shares.
+    """
+
+    def finish(weights, found, false, negatives):
+        of_positive, of_negative = found / weights.sum(axis=0), (negatives - false) / negatives
+        if specificity is not None:
+            shares = np.where(reaches(of_negative, specificity), of_positive, 0.0).max(axis=0)
+        elif reaches(0.0, sensitivity):
+            shares = np.ones(weights.shape[1])
+        else:
+            shares = np.where(reaches(of_positive, sensitivity), of_negative, 0.0).max(axis=0)
+        return np.where((weights.sum(axis=0) > 0) & (negatives > 0), shares, np.nan)
+
+    return _called_kernel(positive, score, True, finish)
+
+
+def mean_kernel(losses):
+    """Return the weighted mean of what each image adds to a metric.
+
+    Parameters
+    ----------
+    losses : ndarray of shape (n_samples,), dtype=float64
+        One number per image.
+
+    Returns
+    -------
+    callable
+        Takes ``gather``, a function that returns the weights of rows, and answers the means.
+    """
+    rows = np.arange(len(losses))
+
+    def means(gather):
+        weights = gather(rows)
+        return np.einsum("i,ij->j", losses, weights) / weights.sum(axis=0)
+
+    return means
+
+
+def stacked(kernels, average):
+    """Return several labels' kernels as one, their mean if `average` is "macro"."""
+
+    def values(gather):
+        each = np.stack([kernel(gather) for kernel in kernels])
+        return each.mean(axis=0) if average == "macro" else each
+
+    return values
