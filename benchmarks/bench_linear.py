@@ -9,7 +9,12 @@ own; the parts are
 - sweep: 20 penalties on 3 folds by patient, scikit-learn's grid search beside it,
 - whole: 112,120 generated films of 224 px with a planted signal, from a file,
 - pca: 50 components of 20,000 films, scikit-learn's two ways beside it,
-- scale: time against the number of films and of pixels.
+- scale: time against the number of films and of pixels,
+- gram: the n-dimensional form beside the passes, for one penalty and for 20,
+- choice: the sweep with all 20 penalties on both sides, at 64 px; choice-224 takes an hour,
+- correct-224: the first row of `correct` at 224 px, where scikit-learn takes minutes.
+
+What the engines of a cluster cost is in ``bench_distributed.py``.
 """
 
 import argparse
@@ -59,7 +64,7 @@ def in_process(task, **arguments):
     return json.loads(out.splitlines()[-1])
 
 
-def films(root, side, task="binary"):
+def films(root, side=SIDE, task="binary"):
     """Training films as uint8 rows of a store, labels, and the official test split."""
     parts = [load_kermany(root, subset=name, task=task) for name in ("train", "test")]
     reader = ImageReader(side, cache_dir=Path(tempfile.gettempdir()) / "bench_linear", n_jobs=2)
@@ -151,17 +156,18 @@ def fit_file(path, y, n, n_features, C):
     }
 
 
-def correct(root):
+def correct(root, sides=(32, 64), tasks=("binary", "subtype"), weightings=(None, "balanced")):
     """Print how far coefficients and AUC are from scikit-learn's."""
-    print("\ncorrectness, tol 1e-8 on both sides, scikit-learn in float64")
+    tol = 1e-8 if max(sides) < SIDE else 1e-7
+    print(f"\ncorrectness, tol {tol:g} on both sides, scikit-learn in float64")
     print(f"{'side':>5}{'task':>9}{'weights':>10}{'coef, relative':>16}{'AUC, difference':>17}")
-    for side in (32, 64):
-        for task in ("binary", "subtype"):
+    for side in sides:
+        for task in tasks:
             (X, y), (X_test, y_test) = films(root, side, task)
             X, X_test = np.asarray(X), np.asarray(X_test)
             scaler = StandardScaler().fit(X.reshape(len(X), -1))
-            for weights in (None, "balanced"):
-                params = {"C": 1e-3, "tol": 1e-8, "class_weight": weights, "max_iter": 10_000}
+            for weights in weightings:
+                params = {"C": 1e-3, "tol": tol, "class_weight": weights, "max_iter": 10_000}
                 ours = PixelLogisticRegression(**params).fit(X, y)
                 peer = LogisticRegression(**params).fit(scaler.transform(X.reshape(len(X), -1)), y)
                 mine, theirs = ours.coef_image_.reshape(peer.coef_.shape), peer.coef_
@@ -235,9 +241,9 @@ def scale():
         print(f"{n:8}{n_features:9}{report['seconds']:9.2f}{report['iterations']:12}{each:17.1f}")
 
 
-def sweep_ours(root, Cs):
+def sweep_ours(root, Cs, side=SIDE):
     """Task: the penalty path by patient."""
-    (X, y), _ = films(root, SIDE)
+    (X, y), _ = films(root, side)
     groups = load_kermany(root, subset="train").groups
     start = time.perf_counter()
     search = PixelLogisticRegressionCV(Cs, cv=3).fit(X, y, groups=groups)
@@ -245,9 +251,9 @@ def sweep_ours(root, Cs):
     return {"seconds": seconds, "C": search.C_, "scores": search.scores_.mean(axis=0).tolist()}
 
 
-def sweep_peer(root, Cs):
+def sweep_peer(root, Cs, side=SIDE):
     """Task: scikit-learn's grid search on the same folds, without the final refit."""
-    (X, y), _ = films(root, SIDE)
+    (X, y), _ = films(root, side)
     groups = load_kermany(root, subset="train").groups
     search = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
@@ -261,6 +267,64 @@ def sweep_peer(root, Cs):
     search.fit(np.asarray(X).reshape(len(X), -1), y, groups=groups)
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "scores": search.cv_results_["mean_test_score"].tolist()}
+
+
+def choice(root, side):
+    """Print which of the 20 penalties both choose, with all fits on both sides."""
+    Cs = np.logspace(-6, 1, 20).tolist()
+    ours = in_process("sweep_ours", root=root, Cs=Cs, side=side)
+    peer = in_process("sweep_peer", root=root, Cs=Cs, side=side)
+    print(
+        f"\nsweep with all fits on both sides, 20 values of C, 3 folds, 5,216 films of {side} px"
+    )
+    print(f"PixelLogisticRegressionCV {ours['seconds']:.1f} s, C = {ours['C']:.3g}")
+    best = Cs[int(np.argmax(peer["scores"]))]
+    print(f"GridSearchCV of scikit-learn, n_jobs=2 {peer['seconds']:.1f} s, C = {best:.3g}")
+    print(f"{peer['seconds'] / ours['seconds']:.1f} x; mean AUC, ours / scikit-learn's:")
+    for C, mine, theirs in zip(Cs, ours["scores"], peer["scores"], strict=True):
+        print(f"{C:10.2g}{mine:10.5f}{theirs:10.5f}")
+
+
+def fit_form(root, side, n, solver):
+    """Task: one penalty, and 20 of them as in a fold of a sweep, by one of the solvers."""
+    (X, y), _ = films(root, side)
+    rows = np.sort(np.random.default_rng(0).permutation(len(X))[:n])
+    X, y = X[rows], y[rows]
+    PixelLogisticRegression(max_iter=1, solver=solver).fit(np.asarray(X[:64]), np.arange(64) % 2)
+    start = time.perf_counter()
+    PixelLogisticRegression(C=1e-3, solver=solver).fit(X, y)
+    one = time.perf_counter() - start
+    # All rows are trained on and ten of them scored: it is the fits that are timed.
+    splits = [(np.arange(n), np.r_[np.flatnonzero(y == 0)[:5], np.flatnonzero(y == 1)[:5]])]
+    search = PixelLogisticRegressionCV(np.logspace(-6, 1, 20), cv=splits, solver=solver)
+    start = time.perf_counter()
+    for _ in search._path(*_path_arguments(search, X, y, splits)):
+        pass
+    return {"one": one, "path": time.perf_counter() - start}
+
+
+def _path_arguments(search, X, y, splits):
+    # What fit settles before it walks the path; the last fit on all rows is left out.
+    search.image_shape_, search.input_kind_, search._fitted_on_levels = X.shape[1:], "uint8", False
+    return X, y, *splits[0], search.Cs
+
+
+def gram(root):
+    """Print both forms by size."""
+    print("\nthe n-dimensional form beside the passes; seconds, the faster marked")
+    print(f"{'px':>5}{'films':>7}{'one: gram':>15}{'passes':>9}{'20: gram':>14}{'passes':>9}")
+    sizes = [(SIDE, n) for n in (150, 300, 600, 1200, 2400, 5216)]
+    for side, n in sizes + [(64, n) for n in (300, 600, 1200, 2400)]:
+        found = [
+            in_process("fit_form", root=root, side=side, n=n, solver=solver)
+            for solver in ("gram", "passes")
+        ]
+        one, path = ([report[key] for report in found] for key in ("one", "path"))
+        print(
+            f"{side:5}{n:7}{'':4}{one[0]:11.2f}{one[1]:9.2f}{'gp'[one[0] > one[1]]:>3} "
+            f"{path[0]:10.2f}{path[1]:9.2f}{'gp'[path[0] > path[1]]:>3}",
+            flush=True,
+        )
 
 
 def sweep(root):
@@ -341,6 +405,7 @@ TASKS = {
     "fit_ours": fit_ours,
     "fit_peer": fit_peer,
     "fit_file": fit_file,
+    "fit_form": fit_form,
 }
 
 
@@ -367,6 +432,10 @@ def main():
         "whole": whole,
         "pca": pca_table,
         "scale": scale,
+        "gram": lambda: gram(root),
+        "choice": lambda: choice(root, 64),
+        "choice-224": lambda: choice(root, SIDE),
+        "correct-224": lambda: correct(root, (SIDE,), ("binary",), (None,)),
     }
     for part in options.parts:
         parts[part]()

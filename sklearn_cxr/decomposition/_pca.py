@@ -1,18 +1,18 @@
 """Principal components of pixels, and the images behind them."""
 
+import dataclasses
 from numbers import Integral
 
 import numpy as np
-from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 from threadpoolctl import threadpool_limits
 
-from sklearn_cxr.utils._chunks import ImageChunks, validate_rows
-from sklearn_cxr.utils._design import Design
-from sklearn_cxr.utils._images import is_shaped
+from sklearn_cxr.decomposition._merge import Sketch, axes_of_rows
+from sklearn_cxr.utils._chunks import ImageChunks, is_shaped_rows, validate_rows
+from sklearn_cxr.utils._design import open_design
 from sklearn_cxr.utils._sklearn import (
     CallbackSupportMixin,
     Interval,
@@ -71,6 +71,9 @@ class PixelPCA(
     n_components_ : int
         Number of components kept.
 
+    n_samples_seen_ : int
+        Number of images that the axes come from.
+
     image_shape_ : tuple of int
         Shape of one image.
 
@@ -94,7 +97,8 @@ class PixelPCA(
     lie (an array, a memory map, the decode store of
     :class:`~sklearn_cxr.preprocessing.ImageReader`, an HDF5 or zarr array) in their own dtype,
     and computes in float64. For more components, or all of them, the images are held as floats
-    and the smaller of the two Gram matrices is decomposed whole.
+    and the smaller of the two Gram matrices is decomposed whole. Images that come in parts go to
+    ``partial_fit``, which sees each of them once and approximates.
 
     References
     ----------
@@ -151,26 +155,101 @@ class PixelPCA(
             If `n_components` exceeds the number of images or of pixels.
         """
         with fit_task(self, X, y):
-            self._fitted_on_shaped = is_shaped(X)
+            self._fitted_on_shaped = is_shaped_rows(X)
             X = validate_rows(
                 self, X, reset=True, image_shape=self.image_shape, ensure_min_samples=2
             )
             self._check_number(len(X), self.n_features_in_)
-            dtype = _float_dtype(X)
             # Threads of BLAS would contend with those of the passes.
-            with threadpool_limits(limits=1, user_api="blas"), Design(X).threads() as design:
+            with threadpool_limits(limits=1, user_api="blas"), open_design(X).threads() as design:
                 mean, variance = design.moments(np.ones(len(X)))
                 total = float(variance.sum() * len(X))
                 values, axes = _leading_axes(design, mean, self.n_components, total)
             if values is None:
                 values, axes = _all_axes(np.asarray(X), mean, self.n_components, total)
-            self.mean_, self.components_ = mean.astype(dtype), _signed(axes).astype(dtype)
-            self.eigenimages_ = self.components_.reshape(-1, *self.image_shape_)
-            self.mean_image_ = self.mean_.reshape(self.image_shape_)
-            self.explained_variance_ = values / (len(X) - 1)
-            self.explained_variance_ratio_ = values / total if total > 0 else values
-            self.n_components_ = len(values)
+            self._held = None
+            self._settle(Sketch(values, axes, mean, len(X), total), len(values), _float_dtype(X))
         return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Go on from the axes of the images so far with more images.
+
+        What ``fit`` finds in several passes over all images is approximated from one look at
+        each: of the images before, their mean, their whole variance and the leading axes are
+        remembered, twice as many of these as are kept and 20 more. With ``n_components=None``
+        nothing is left out.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            More images. The first part holds at least two, and at least `n_components` where
+            that is a number.
+
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The transformer, fitted on all images so far, those of ``fit`` among them.
+
+        Raises
+        ------
+        ValueError
+            If the first part is too small, or the images are not such as came before.
+        """
+        first = not hasattr(self, "components_")
+        shaped = is_shaped_rows(X)
+        X = validate_rows(
+            self,
+            X,
+            reset=first,
+            image_shape=self.image_shape,
+            ensure_min_samples=2 if first else 1,
+        )
+        if first:
+            self._check_number(len(X), self.n_features_in_)
+            self._fitted_on_shaped = shaped
+            sketch, dtype = Sketch.of_nothing(self.n_features_in_), _float_dtype(X)
+        else:
+            sketch, dtype = self._so_far(), self.components_.dtype
+        with threadpool_limits(limits=1, user_api="blas"):
+            start = 0
+            while start < len(X):
+                rows = np.asarray(X[start : start + sketch.step()])
+                sketch.add(rows.reshape(len(rows), -1).astype(np.float64))
+                start += len(rows)
+                if self.n_components is not None:
+                    kept = _count(sketch.values, self.n_components, sketch.total)
+                    sketch.cut(len(sketch.values) if kept is None else kept)
+        kept = None
+        if self.n_components is not None:
+            kept = _count(sketch.values, self.n_components, sketch.total)
+        self._held = dataclasses.asdict(sketch)
+        self._settle(sketch, kept, dtype)
+        return self
+
+    def _so_far(self):
+        """Return what the next part is merged with."""
+        if self._held is not None:
+            return Sketch(**self._held)
+        values = self.explained_variance_ * (self.n_samples_seen_ - 1)
+        share = self.explained_variance_ratio_.sum()
+        total = float(values.sum() / share) if share > 0 else 0.0
+        axes, mean = self.components_.astype(np.float64), self.mean_.astype(np.float64)
+        return Sketch(values, axes, mean, self.n_samples_seen_, total)
+
+    def _settle(self, sketch, n_components, dtype):
+        """Set what is fitted by the leading axes."""
+        values, axes = sketch.values[:n_components], sketch.axes[:n_components]
+        self.mean_, self.components_ = sketch.mean.astype(dtype), _signed(axes).astype(dtype)
+        self.eigenimages_ = self.components_.reshape(-1, *self.image_shape_)
+        self.mean_image_ = self.mean_.reshape(self.image_shape_)
+        self.explained_variance_ = values / (sketch.n - 1)
+        self.explained_variance_ratio_ = values / sketch.total if sketch.total > 0 else values
+        self.n_components_ = len(values)
+        self.n_samples_seen_ = sketch.n
 
     def _check_number(self, n_images, n_features):
         most = min(n_images, n_features)
@@ -264,19 +343,9 @@ def _leading_axes(design, mean, n_components, total):
 def _all_axes(X, mean, n_components, total):
     """Axes by the whole eigendecomposition of the smaller Gram matrix."""
     centred = X.reshape(len(X), -1) - mean
-    by_images = len(centred) < centred.shape[1]
-    values, vectors = eigh(centred @ centred.T if by_images else centred.T @ centred)
-    values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
-    kept = len(values) if n_components is None else _count(values, n_components, total)
-    values, vectors = values[:kept], vectors[:, :kept]
-    axes = vectors.T @ centred if by_images else vectors.T
-    if by_images:
-        lengths = np.linalg.norm(axes, axis=1)
-        axes = axes / np.where(lengths > 0, lengths, 1)[:, None]
-        if values[-1] <= 1e-10 * values[0]:
-            # Axes without variance are noise here; they still have to be orthonormal.
-            axes = np.linalg.qr(axes.T)[0].T
-    return values, axes
+    if n_components is None:
+        return axes_of_rows(centred)
+    return axes_of_rows(centred, lambda values: _count(values, n_components, total))
 
 
 def _signed(axes):

@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cxr.utils._chunks import validate_rows
-from sklearn_cxr.utils._design import Design
+from sklearn_cxr.utils._design import open_design
 from sklearn_cxr.utils._sklearn import CallbackSupportMixin
 
 
@@ -28,7 +28,7 @@ class BasePixelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_rows(self, X, reset=False)
-        with Design(X).threads() as design:
+        with open_design(X).threads() as design:
             scores = design.scores(self.coef_, self.intercept_)
         return scores[:, 0] if scores.shape[1] == 1 else scores
 

@@ -1,14 +1,19 @@
 """Logistic regression on pixels, the baseline that every study should print first."""
 
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
 from sklearn_cxr.linear_model._base import BasePixelClassifier
+from sklearn_cxr.linear_model._gram import Reduced, gram_pays
 from sklearn_cxr.linear_model._solver import minimize
-from sklearn_cxr.utils._chunks import validate_rows
-from sklearn_cxr.utils._design import Design
+from sklearn_cxr.utils._chunks import is_dask_array, validate_rows
+from sklearn_cxr.utils._design import Design, open_design
 from sklearn_cxr.utils._sklearn import (
     Interval,
     StrOptions,
@@ -17,6 +22,14 @@ from sklearn_cxr.utils._sklearn import (
     fit_task,
     with_callbacks,
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    # A fit but for its penalty and where it starts.
+    minimize: Callable
+    target: np.ndarray
+    weight: np.ndarray
 
 
 class PixelLogisticRegression(BasePixelClassifier):
@@ -47,12 +60,18 @@ class PixelLogisticRegression(BasePixelClassifier):
     fit_intercept : bool, default=True
         Fit an intercept, which is not penalised.
 
+    solver : {"auto", "passes", "gram"}, default="auto"
+        "passes" reads the rows once for every step of the optimiser. "gram" is for fewer images
+        than pixels: it computes the matrix of all products of two images, n x n, and fits in n
+        dimensions. Both reach the same minimum; "auto" takes the one that takes less time.
+
     max_iter : int, default=1000
         Largest number of iterations of the optimiser, L-BFGS.
 
     tol : float, default=1e-4
         The fit has converged when no component of the gradient of the mean objective (by the
-        coefficients per standard deviation, and the intercepts) is larger.
+        coefficients per standard deviation, and the intercepts) is larger. "gram" holds the
+        length of the gradient to it, which is stricter.
 
     warm_start : bool, default=False
         Start from the coefficients of the previous fit.
@@ -110,10 +129,17 @@ class PixelLogisticRegression(BasePixelClassifier):
     pass and into the gradient after it. Beyond the rows themselves the memory is a few dozen
     vectors of the size of an image.
 
+    A few hundred images of many pixels are fitted sooner with ``solver="gram"`` [2]_: the L2
+    penalty keeps the coefficients in the span of the images, so that n unknowns describe them.
+    The n x n matrix of float64 is held then, and a few more like it. A dask array, its chunks
+    cut by rows, is always passed over, each chunk by the worker that holds it.
+
     References
     ----------
     .. [1] D. C. Liu and J. Nocedal, "On the limited memory BFGS method for large scale
        optimization", Mathematical Programming 45, 1989.
+    .. [2] T. Hastie and R. Tibshirani, "Efficient quadratic regularization for expression
+       arrays", Biostatistics 5(3), 2004.
 
     Examples
     --------
@@ -131,6 +157,7 @@ class PixelLogisticRegression(BasePixelClassifier):
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "standardize": ["boolean"],
         "fit_intercept": ["boolean"],
+        "solver": [StrOptions({"auto", "passes", "gram"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "warm_start": ["boolean"],
@@ -145,6 +172,7 @@ class PixelLogisticRegression(BasePixelClassifier):
         class_weight=None,
         standardize=True,
         fit_intercept=True,
+        solver="auto",
         max_iter=1000,
         tol=1e-4,
         warm_start=False,
@@ -155,6 +183,7 @@ class PixelLogisticRegression(BasePixelClassifier):
         self.class_weight = class_weight
         self.standardize = standardize
         self.fit_intercept = fit_intercept
+        self.solver = solver
         self.max_iter = max_iter
         self.tol = tol
         self.warm_start = warm_start
@@ -168,7 +197,7 @@ class PixelLogisticRegression(BasePixelClassifier):
         Parameters
         ----------
         X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
-            Images.
+            Images; a dask array too.
 
         y : array-like of shape (n,)
             Class labels of any hashable kind.
@@ -188,37 +217,60 @@ class PixelLogisticRegression(BasePixelClassifier):
         """
         with fit_task(self, X, y):
             previous = self._previous() if self.warm_start else None
-            X, y = validate_rows(self, X, y, reset=True, image_shape=self.image_shape)
-            check_classification_targets(y)
-            self.classes_, target = np.unique(y, return_inverse=True)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    f"y holds one class only ({y[0]!r}): logistic regression needs at least 2 "
-                    "classes. Check the labels, or the fold that these images come from."
-                )
-            weight = _check_sample_weight(
-                sample_weight, y, dtype=np.float64, ensure_non_negative=True
-            )
-            with Design(X).threads() as design:
-                constant = self._standardize(design, weight)
-                start = self._start(previous, target, weight)
-                weight = weight * self._class_weights(target, weight)[target]
-                solution = minimize(
-                    design,
-                    target.astype(np.intp, copy=False),
-                    weight,
-                    mean=self.mean_,
-                    # Divided by infinity, a pixel that never changes stays without a coefficient.
-                    scale=np.where(constant, np.inf, self.scale_),
-                    C=self.C,
-                    fit_intercept=self.fit_intercept,
-                    start=start,
-                    max_iter=self.max_iter,
-                    tol=self.tol,
-                    verbose=self.verbose,
-                )
-            self._fold(solution)
+            with self._problem(X, y, sample_weight) as problem:
+                self._solve(problem, previous)
         return self
+
+    @contextlib.contextmanager
+    def _problem(self, X, y, sample_weight=None, n_fits=1):
+        """Settle all that does not depend on C, for so many fits."""
+        X, y = validate_rows(self, X, y, reset=True, image_shape=self.image_shape)
+        check_classification_targets(y)
+        self.classes_, target = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y holds one class only ({y[0]!r}): logistic regression needs at least 2 "
+                "classes. Check the labels, or the fold that these images come from."
+            )
+        target = target.astype(np.intp, copy=False)
+        weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+        by_gram = self.solver == "gram"
+        if by_gram and is_dask_array(X):
+            raise ValueError(
+                "solver='gram' needs all rows in one place, and X is a dask array. Use 'auto' or "
+                "'passes', or give np.asarray(X)."
+            )
+        with open_design(X).threads() as design:
+            if self.solver == "auto":
+                by_gram = isinstance(design, Design) and gram_pays(design.shape, n_fits)
+            constant = self._standardize(design, weight)
+            # Divided by infinity, a pixel that never changes stays without a coefficient.
+            scale = np.where(constant, np.inf, self.scale_)
+            weight = weight * self._class_weights(target, weight)[target]
+            if by_gram:
+                reduced = Reduced(design, weight, self.mean_, scale)
+                minimizer = functools.partial(reduced.minimize, target, weight)
+            else:
+                minimizer = functools.partial(
+                    minimize, design, target, weight, mean=self.mean_, scale=scale
+                )
+            yield _Problem(minimizer, target, weight)
+
+    def _solve(self, problem, previous):
+        """Fit with the C of now, from the solution of a previous fit where there is one."""
+        solution = problem.minimize(
+            C=self.C,
+            fit_intercept=self.fit_intercept,
+            start=self._start(previous, problem.target, problem.weight),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            verbose=self.verbose,
+        )
+        self.n_iter_ = np.array([solution.n_iter], dtype=np.int32)
+        self.objective_ = solution.objective
+        self.coef_image_ = solution.coef.reshape(-1, *self.image_shape_)
+        self.coef_ = solution.coef / self.scale_
+        self.intercept_ = solution.intercept - self.coef_ @ self.mean_
 
     def _previous(self):
         return (self.coef_, self.intercept_) if hasattr(self, "coef_") else None
@@ -265,14 +317,7 @@ class PixelLogisticRegression(BasePixelClassifier):
                 )
             return coef * self.scale_, intercept + coef @ self.mean_
         # The intercepts that fit the shares of the classes best while all coefficients are zero.
-        share = np.bincount(target, weights=weight * self._class_weights(target, weight)[target])
+        share = np.bincount(target, weights=weight)
         logits = np.log(np.maximum(share / share.sum(), 1e-12))
         intercept = logits[1:] - logits[:1] if n_rows == 1 else logits - logits.mean()
         return np.zeros((n_rows, n_features)), intercept * self.fit_intercept
-
-    def _fold(self, solution):
-        self.n_iter_ = np.array([solution.n_iter], dtype=np.int32)
-        self.objective_ = solution.objective
-        self.coef_image_ = solution.coef.reshape(-1, *self.image_shape_)
-        self.coef_ = solution.coef / self.scale_
-        self.intercept_ = solution.intercept - self.coef_ @ self.mean_

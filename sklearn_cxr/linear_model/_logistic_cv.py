@@ -1,5 +1,6 @@
 """The penalty path of pixel logistic regression, by patient."""
 
+import operator
 from numbers import Integral
 
 import numpy as np
@@ -11,7 +12,7 @@ from tqdm.auto import tqdm
 from sklearn_cxr.exceptions import LeakageRiskWarning
 from sklearn_cxr.linear_model._base import BasePixelClassifier
 from sklearn_cxr.linear_model._logistic import PixelLogisticRegression
-from sklearn_cxr.utils._chunks import validate_rows
+from sklearn_cxr.utils._chunks import is_dask_array, validate_rows
 from sklearn_cxr.utils._sklearn import Interval, _fit_context, fit_task, with_callbacks
 from sklearn_cxr.utils._subset import subset
 from sklearn_cxr.utils._warn import warn
@@ -57,6 +58,10 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
 
     fit_intercept : bool, default=True
         Fit an intercept, which is not penalised.
+
+    solver : {"auto", "passes", "gram"}, default="auto"
+        As in :class:`PixelLogisticRegression`. With "gram" one matrix of products serves all
+        penalties of a fold; "auto" takes their number into account.
 
     max_iter : int, default=1000
         Largest number of iterations of each fit.
@@ -121,6 +126,7 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
                 "class_weight",
                 "standardize",
                 "fit_intercept",
+                "solver",
                 "max_iter",
                 "tol",
                 "verbose",
@@ -143,6 +149,7 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
         class_weight=None,
         standardize=True,
         fit_intercept=True,
+        solver="auto",
         max_iter=1000,
         tol=1e-4,
         verbose=0,
@@ -155,6 +162,7 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
         self.class_weight = class_weight
         self.standardize = standardize
         self.fit_intercept = fit_intercept
+        self.solver = solver
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
@@ -183,7 +191,8 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
         Raises
         ------
         ValueError
-            If `Cs` are not positive, `y` holds one class only, or a training fold does.
+            If `Cs` are not positive, `y` holds one class only, a fold lacks a class that it
+            needs, or a score is no number.
         """
         with fit_task(self, X, y):
             Cs = self._values()
@@ -192,13 +201,14 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
             final = self._estimator(Cs[0])
             if len(np.unique(y)) > 1:
                 splits = list(self._folds(y, groups).split(np.zeros(len(y)), y, groups))
+                self._check_folds(y, splits)
                 self.Cs_, self.scores_ = Cs, np.empty((len(splits), len(Cs)))
                 with tqdm(
                     total=self.scores_.size, desc="Penalty path", disable=not self.verbose
                 ) as bar:
                     for fold, (train, test) in enumerate(splits):
                         for i, score in enumerate(self._path(X, y, train, test, Cs)):
-                            self.scores_[fold, i] = score
+                            self.scores_[fold, i] = self._check_score(score, fold, Cs[i])
                             bar.update()
                 self.C_ = float(Cs[self._choose()])
                 final.set_params(C=self.C_)
@@ -231,8 +241,29 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
             return StratifiedKFold(k) if groups is None else StratifiedGroupKFold(k)
         return check_cv(self.cv, y, classifier=True)
 
+    def _check_folds(self, y, splits):
+        ranking = isinstance(self.scoring, str) and self.scoring.startswith("roc_auc")
+        for number, (train, test) in enumerate(splits):
+            sides = {"trained on": train, "scored on": test if ranking else np.arange(len(y))}
+            for side, rows in sides.items():
+                missing = np.setdiff1d(y, y[rows]).tolist()
+                if missing:
+                    raise ValueError(
+                        f"Fold {number} of {len(splits)} has no image of {missing} among those "
+                        f"that it is {side}. Take fewer folds, or such as keep the shares of the "
+                        "classes: cv=StratifiedGroupKFold(k)."
+                    )
+
+    def _check_score(self, score, fold, C):
+        if not np.isfinite(score):
+            raise ValueError(
+                f"The score {self.scoring!r} of fold {fold} at C={C:g} is {score}, so no penalty "
+                "can be chosen by it. Take a score that is defined on every fold, or other folds."
+            )
+        return score
+
     def _estimator(self, C):
-        names = ("class_weight", "standardize", "fit_intercept", "max_iter", "tol")
+        names = ("class_weight", "standardize", "fit_intercept", "solver", "max_iter", "tol")
         return PixelLogisticRegression(
             C=C,
             image_shape=self.image_shape_,
@@ -241,16 +272,21 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
 
     def _path(self, X, y, train, test, Cs):
         """Yield the score of each C on one fold."""
-        model = self._estimator(Cs[0]).set_params(warm_start=True)
+        model = self._estimator(Cs[0])
         several = len(np.unique(y)) > 2
         scoring = "roc_auc_ovr" if self.scoring == "roc_auc" and several else self.scoring
         scorer = check_scoring(model, scoring=scoring)
-        X_train, X_test = subset(X, train), subset(X, test)
-        for C in Cs:
-            model.set_params(C=C).fit(X_train, y[train])
+        # dask cuts its own arrays where they are.
+        part = operator.getitem if is_dask_array(X) else subset
+        X_train, X_test = part(X, train), part(X, test)
+        with model._problem(X_train, y[train], n_fits=len(Cs)) as problem:
             # The kind of grey level is that of the whole batch, not that of a part.
             model.input_kind_, model._fitted_on_levels = self.input_kind_, self._fitted_on_levels
-            yield scorer(model, X_test, y[test])
+            previous = None
+            for C in Cs:
+                model.set_params(C=C)._solve(problem, previous)
+                previous = model.coef_, model.intercept_
+                yield scorer(model, X_test, y[test])
 
     def _choose(self):
         mean = self.scores_.mean(axis=0)

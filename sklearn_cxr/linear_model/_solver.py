@@ -100,45 +100,88 @@ def minimize(
     Solution
         Where it ended; with a ConvergenceWarning where that is no minimum.
     """
-    split = start[0].size
     objective = _Objective(
         design, target, weight, mean, scale, C=C, fit_intercept=fit_intercept, shape=start[0].shape
     )
     # Threads of BLAS gain nothing on vectors of this size, and would contend with the passes'.
-    quiet = threadpool_limits(limits=1, user_api="blas")
-    with quiet, tqdm(desc="L-BFGS", unit="it", disable=not verbose) as bar:
+    with threadpool_limits(limits=1, user_api="blas"):
+        result, largest = descend(objective, *start, max_iter=max_iter, tol=tol, verbose=verbose)
+    coef, intercept = objective.unpack(result.x)
+    return Solution(
+        coef=coef,
+        intercept=intercept.copy(),
+        n_iter=int(result.nit),
+        objective=float(result.fun * objective.unit),
+        gradient=largest,
+    )
+
+
+def descend(objective, coef, intercept, *, max_iter, tol, verbose):
+    """Run L-BFGS until the gradient is small.
+
+    Parameters
+    ----------
+    objective : callable
+        Value and gradient at a vector, with ``pack(coef, intercept)`` that makes the vector,
+        ``length(gradient)`` that measures a gradient, ``largest_component(tol)`` that makes any
+        gradient shorter than that, ``latest`` that was the last gradient, and ``unit``, by which
+        the value is multiplied where it is shown.
+
+    coef, intercept : ndarray
+        Where to start.
+
+    max_iter : int
+        Largest number of iterations.
+
+    tol : float
+        Length of the gradient at which to stop.
+
+    verbose : int
+        With 1, a progress bar.
+
+    Returns
+    -------
+    result : OptimizeResult
+        Where it ended; with a ConvergenceWarning where that is no minimum.
+
+    length : float
+        Length of the gradient there.
+    """
+    start = objective.pack(coef, intercept)
+    with tqdm(desc="L-BFGS", unit="it", disable=not verbose) as bar:
 
         def report(intermediate_result):
-            bar.update()
-            bar.set_postfix(objective=f"{intermediate_result.fun * objective.unit:.6g}")
+            length = objective.length(objective.latest)
+            if verbose:
+                bar.update()
+                bar.set_postfix(
+                    objective=f"{intermediate_result.fun * objective.unit:.6g}",
+                    gradient=f"{length:.2g}",
+                )
+            if length <= tol:
+                raise StopIteration
 
         result = scipy.optimize.minimize(
             objective,
-            np.concatenate([start[0].ravel(), start[1]]),
+            start,
             jac=True,
             method="L-BFGS-B",
-            callback=report if verbose else None,
+            callback=report,
             options={
                 "maxiter": max_iter,
                 "maxfun": 20 * max_iter,
                 "maxls": _LINE_SEARCH,
                 "maxcor": _MEMORY,
-                "gtol": tol,
+                "gtol": objective.largest_component(tol),
                 # The gradient decides; this only ends a fit at the precision of float64.
                 "ftol": 0.0,
             },
         )
-    largest = float(np.abs(result.jac).max())
+    length = objective.length(result.jac)
     # Status 0 is a minimum: by the gradient, or because the objective can fall no further.
-    if result.status != 0 and largest > tol:
-        _warn(result, largest, tol, max_iter)
-    return Solution(
-        coef=result.x[:split].reshape(start[0].shape),
-        intercept=result.x[split:].copy(),
-        n_iter=int(result.nit),
-        objective=float(result.fun * objective.unit),
-        gradient=largest,
-    )
+    if result.status != 0 and length > tol:
+        _warn(result, length, tol, max_iter)
+    return result, length
 
 
 class _Objective:
@@ -150,19 +193,31 @@ class _Objective:
         self._total = weight.sum()
         self.unit = C * self._total
 
-    def __call__(self, x):
+    def pack(self, coef, intercept):
+        return np.concatenate([coef.ravel(), intercept])
+
+    def unpack(self, x):
         split = len(x) - self._shape[0]
-        coef, intercept = x[:split].reshape(self._shape), x[split:]
+        return x[:split].reshape(self._shape), x[split:]
+
+    def length(self, gradient):
+        """Largest component of the gradient by the coefficients per standard deviation."""
+        return float(np.abs(gradient).max())
+
+    def largest_component(self, tol):
+        return tol
+
+    def __call__(self, x):
+        coef, intercept = self.unpack(x)
         folded = coef / self._scale
         loss, by_coef, by_intercept = self._design.loss_gradient(
             folded, intercept - folded @ self._mean, self._target, self._weight
         )
         by_coef = (by_coef - np.outer(by_intercept, self._mean)) / (self._scale * self._total)
         by_coef += coef / self.unit
-        gradient = np.concatenate([by_coef.ravel(), by_intercept / self._total])
-        if not self._fit_intercept:
-            gradient[split:] = 0.0
-        return loss / self._total + 0.5 / self.unit * np.dot(x[:split], x[:split]), gradient
+        by_intercept = by_intercept / self._total * self._fit_intercept
+        self.latest = self.pack(by_coef, by_intercept)
+        return loss / self._total + 0.5 / self.unit * np.vdot(coef, coef), self.latest
 
 
 def _warn(result, largest, tol, max_iter):

@@ -1,11 +1,13 @@
 """Batches read piece by piece, because the whole may not fit into memory."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, validate_data
 
+from sklearn_cxr.utils._files import check_mapped, check_open
 from sklearn_cxr.utils._images import (
     check_image_shape,
     check_kind,
@@ -17,10 +19,24 @@ from sklearn_cxr.utils._images import (
 CHUNK_VALUES = 2**20  # 8 MiB in float64: large enough to amortise, small for the cache
 
 
+def is_dask_array(X):
+    """Tell whether X is a dask array, without importing dask."""
+    return type(X).__module__.startswith("dask.array")
+
+
 def is_row_view(X):
-    """Tell whether X only hands out rows, like ImageReader's view or an HDF5 or zarr array."""
+    """Tell whether X only hands out rows, like ImageReader's view or an HDF5 or zarr array.
+
+    Rows that can be read once only, or no longer, raise.
+    """
     if isinstance(X, np.ndarray):
         return False
+    check_open(X)
+    if isinstance(X, Iterator):
+        raise TypeError(
+            f"X is a {type(X).__name__}, whose rows can be read once only; every estimator reads "
+            "them more often. Give an array, a list, a memory map or a row-indexed view."
+        )
     needed = ("shape", "dtype", "__len__", "__getitem__", "__array__")
     return (
         all(hasattr(X, name) for name in needed)
@@ -28,6 +44,12 @@ def is_row_view(X):
         and X.dtype.kind in "biuf"
         and len(X.shape) >= 2
     )
+
+
+def is_shaped_rows(X):
+    """Tell whether X is a shaped batch; rows that can be read once only, or no longer, raise."""
+    is_row_view(X)
+    return is_shaped(X)
 
 
 def chunk_slices(n_samples, n_features, batch_size=None):
@@ -176,6 +198,11 @@ def validate_rows(
         Only where `y` was given.
     """
     alone = isinstance(y, str) and y == "no_validation"
+    check_mapped(X)
+    if getattr(getattr(X, "dtype", None), "kind", "f") in "mMV":
+        raise TypeError(
+            f"X holds {X.dtype}, which is no grey level. Give integers or floating point numbers."
+        )
     if not is_row_view(X):
         out = validate_images(
             estimator,
@@ -186,12 +213,19 @@ def validate_rows(
             ensure_min_samples=ensure_min_samples,
         )
         return out[0] if alone else out[:2]
+    if is_dask_array(X) and np.isnan(X.shape[0]):
+        raise ValueError(
+            "X is a dask array of unknown length. Call X.compute_chunk_sizes() first, which reads "
+            "it once."
+        )
     if len(X) < ensure_min_samples:
         raise ValueError(
             f"Found array with {len(X)} sample(s) while a minimum of {ensure_min_samples} is "
             f"required by {type(estimator).__name__}."
         )
-    if X.dtype in (np.uint8, np.uint16):
+    if is_dask_array(X):
+        _validate_dask(estimator, X, reset=reset, image_shape=image_shape)
+    elif X.dtype in (np.uint8, np.uint16):
         # The dtype says it all: nothing has to be read.
         _validate_view(estimator, X, reset=reset, image_shape=image_shape)
         check_kind(estimator, _Extent(X.dtype), reset=reset)
@@ -203,6 +237,19 @@ def validate_rows(
     y = validate_data(estimator, X="no_validation", y=y, reset=False)
     check_consistent_length(X, y)
     return X, y
+
+
+def _validate_dask(estimator, X, *, reset, image_shape):
+    # The least and the greatest value are looked for where the chunks are.
+    _validate_view(estimator, X, reset=reset, image_shape=image_shape)
+    extent = _Extent(X.dtype)
+    if X.dtype not in (np.uint8, np.uint16):
+        from dask import compute
+
+        ends = np.array(compute(X.min(), X.max()))
+        extent.add(check_array(ends[None], input_name="X", estimator=estimator))
+        extent.size = X.size
+    check_kind(estimator, extent, reset=reset)
 
 
 def _validate_view(estimator, X, *, reset, image_shape):

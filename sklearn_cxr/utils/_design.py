@@ -7,7 +7,10 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+from sklearn_cxr.utils._chunks import is_dask_array
+from sklearn_cxr.utils._files import check_mapped, check_open
 from sklearn_cxr.utils._subset import RowSubset
 
 # Rows of these dtypes are read as they are; others are converted a chunk at a time.
@@ -17,6 +20,26 @@ _CHUNK_BYTES = 32 * 2**20
 _VALUES_FOR_THREADS = 2**18
 # So many values are converted as a whole sooner than numba is imported.
 _VALUES_FOR_NUMPY = 2**20
+
+
+def open_design(X):
+    """Return the passes over `X`: for a dask array where its chunks are, else in this process.
+
+    Parameters
+    ----------
+    X : ndarray, row-indexed view or dask array of shape (n, ...)
+        Known to be finite numbers.
+
+    Returns
+    -------
+    Design or DaskDesign
+        With the same methods.
+    """
+    if is_dask_array(X):
+        from sklearn_cxr.utils._dask import DaskDesign
+
+        return DaskDesign(X)
+    return Design(X)
 
 
 class Design:
@@ -57,26 +80,42 @@ class Design:
 
     def _pieces(self):
         """Yield blocks in C order, row numbers in them, and the positions of those rows."""
+        n, n_features = self.shape
         if hasattr(self._X, "pieces"):
             for block, rows, positions in self._X.pieces():
+                check_mapped(block)
                 yield _read_only(block.reshape(len(block), -1)), rows, positions
             return
-        n, n_features = self.shape
         X, rows = self._X.whole if isinstance(self._X, RowSubset) else (self._X, np.arange(n))
         if _is_plain(X):
+            check_mapped(X)
             yield _read_only(X.reshape(len(X), -1)), rows, np.arange(n)
             return
-        X = self._X
+        check_mapped(X)
         step = max(1, _CHUNK_BYTES // (8 * n_features))
         for start in range(0, n, step):
-            chunk = np.asarray(X[start : start + step]).reshape(-1, n_features)
-            native = chunk.dtype.newbyteorder("=")
-            dtype = native if native in _DTYPES else np.float64
-            chunk = np.ascontiguousarray(chunk, dtype=dtype)
-            yield _read_only(chunk), np.arange(len(chunk)), np.arange(start, start + len(chunk))
+            yield self._chunk(start, min(start + step, n))
+
+    def _chunk(self, start, stop):
+        """Read some rows of what is neither an array nor a map, and convert them."""
+        check_open(self._X)
+        chunk = np.asarray(self._X[start:stop]).reshape(-1, self.shape[1])
+        if len(chunk) != stop - start:
+            raise ValueError(
+                f"X had {self.shape[0]} rows when the pass began, but gave {len(chunk)} of the "
+                f"rows {start} to {stop - 1}: it has shrunk meanwhile. Leave the rows as they "
+                "are until fit or predict has ended."
+            )
+        native = chunk.dtype.newbyteorder("=")
+        dtype = native if native in _DTYPES else np.float64
+        chunk = np.ascontiguousarray(chunk, dtype=dtype)
+        return _read_only(chunk), np.arange(len(chunk)), np.arange(start, stop)
 
     def _all_rows(self):
-        return np.asarray(self._X).reshape(self.shape).astype(np.float64)
+        out = np.empty(self.shape)
+        for block, rows, places in self._pieces():
+            out[places] = block[rows]
+        return out
 
     def _run(self, kernel, arguments, accumulators=tuple):
         """Call `kernel` on all rows, divided among the threads.
@@ -98,6 +137,9 @@ class Design:
             results += zip(spread(lambda call: kernel(*call), calls), own, strict=True)
         return results
 
+    def _zeros(self):
+        return (np.zeros(self.shape[1]),)
+
     def moments(self, weight):
         """Weighted mean and variance of every column.
 
@@ -111,14 +153,91 @@ class Design:
         mean, variance : ndarray of shape (n_features,)
             In float64.
         """
+        total = weight.sum()
+        mean = self.weighted_sums(weight[None])[0] / total
+        return mean, self.weighted_squares(weight, mean) / total
+
+    def weighted_sums(self, weights):
+        """Weighted sums of the rows, ``weights @ X``; one pass for each row of weights.
+
+        Parameters
+        ----------
+        weights : ndarray of shape (n_sums, n)
+            Weights of the rows, of any sign.
+
+        Returns
+        -------
+        ndarray of shape (n_sums, n_features)
+            In float64.
+        """
         from sklearn_cxr.utils import _kernels
 
-        def sums(kernel, *arguments):
-            parts = self._run(kernel, (weight, *arguments), lambda: (np.zeros(self.shape[1]),))
-            return sum(total for _, (total,) in parts) / weight.sum()
+        def one(weight):
+            parts = self._run(_kernels.weighted_sum, (_contiguous(weight),), self._zeros)
+            return sum(total for _, (total,) in parts)
 
-        mean = sums(_kernels.weighted_sum)
-        return mean, sums(_kernels.weighted_squares, mean)
+        return np.array([one(weight) for weight in weights])
+
+    def weighted_squares(self, weight, mean):
+        """Weighted sum of the squared deviations of every column from `mean`.
+
+        Parameters
+        ----------
+        weight : ndarray of shape (n,)
+            Weights of the rows.
+
+        mean : ndarray of shape (n_features,)
+            Mean of every column.
+
+        Returns
+        -------
+        ndarray of shape (n_features,)
+            In float64.
+        """
+        from sklearn_cxr.utils import _kernels
+
+        parts = self._run(_kernels.weighted_squares, (weight, mean), self._zeros)
+        return sum(total for _, (total,) in parts)
+
+    def gram(self, weight, mean, scale):
+        """Gram matrix of the weighted and standardised rows, ``Z @ Z.T``.
+
+        Parameters
+        ----------
+        weight : ndarray of shape (n,)
+            Every row is multiplied by the root of its weight.
+
+        mean, scale : ndarray of shape (n_features,)
+            Standardisation of the columns.
+
+        Returns
+        -------
+        ndarray of shape (n, n)
+            In float64.
+        """
+        n, n_features = self.shape
+        width = max(64, _CHUNK_BYTES // (8 * n))
+        root = np.sqrt(weight)[:, None]
+        self.n_passes += 1
+
+        def product(first):
+            columns = slice(first, min(first + width, n_features))
+            part = np.empty((n, columns.stop - first))
+            for block, rows, places in self._pieces():
+                part[places] = block[rows, columns]
+            part -= mean[columns]
+            part *= root / scale[columns]
+            return part @ part.T
+
+        # Its threads of BLAS would wait for each other wherever a core is shared.
+        with threadpool_limits(limits=1, user_api="blas"):
+            starts = range(0, n_features, width)
+            spread = map if self._pool is None else self._pool.map
+            total = np.zeros((n, n))
+            for i in range(0, len(starts), self._threads):
+                for part in spread(product, starts[i : i + self._threads]):
+                    total += part
+            return total
 
     def scatter(self, vector, mean):
         """Product of the scatter matrix with a vector, ``(X - mean).T @ (X - mean) @ vector``.
@@ -139,9 +258,7 @@ class Design:
         from sklearn_cxr.utils import _kernels
 
         vector = _contiguous(vector)
-        results = self._run(
-            _kernels.normal, (vector, float(mean @ vector)), lambda: (np.zeros(self.shape[1]),)
-        )
+        results = self._run(_kernels.normal, (vector, float(mean @ vector)), self._zeros)
         factors = math.fsum(part for part, _ in results)
         return sum(total for _, (total,) in results) - mean * factors
 
@@ -211,10 +328,13 @@ class Design:
 
 
 def _thread_count():
-    """Return the number of threads; joblib holds it down in its workers."""
+    """Return the number of threads, which the engines of joblib hold down in their workers."""
     from numba import config
 
-    return min(config.NUMBA_NUM_THREADS, os.cpu_count() or 1)
+    # loky sets numba's own variable; Dask and Spark set that of OpenMP.
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    allowed = int(allowed) if allowed.isdecimal() and int(allowed) > 0 else os.cpu_count() or 1
+    return min(config.NUMBA_NUM_THREADS, allowed)
 
 
 def _is_plain(X):

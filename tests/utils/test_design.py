@@ -203,3 +203,24 @@ def test_without_a_folder_for_compiled_code_it_is_compiled_all_the_same():
         "assert mean.tolist() == [4, 5, 6, 7]\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_weighted_sums_take_weights_of_any_sign():
+    rng = np.random.default_rng(0)
+    X, weights = rng.integers(0, 255, (37, 11), dtype=np.uint8), rng.normal(size=(3, 37))
+    np.testing.assert_allclose(Design(X).weighted_sums(weights), weights @ X, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"), [("1", 1), ("2", 2), ("3", 2), (None, 2), ("", 2), ("0", 2), ("x", 2)]
+)
+def test_threads_are_no_more_than_the_environment_allows(told, expected, monkeypatch):
+    from numba import config
+
+    monkeypatch.setattr(config, "NUMBA_NUM_THREADS", 2)
+    monkeypatch.setattr(_design.os, "cpu_count", lambda: 8)
+    if told is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert _design._thread_count() == expected

@@ -1,0 +1,307 @@
+"""Sweeps over pipelines from paths on joblib's engines, and one fit over a dask array."""
+
+import logging
+import os
+import pickle
+import shutil
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from joblib._parallel_backends import LokyBackend
+from PIL import Image
+from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+import sklearn_cxr
+from sklearn_cxr.decomposition import PixelPCA
+from sklearn_cxr.linear_model import PixelLogisticRegression, PixelLogisticRegressionCV
+from sklearn_cxr.preprocessing import ImageReader
+
+SIDE, N = 12, 60
+GRID = {"pixellogisticregression__C": [1e-3, 1e-1]}
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """Paths of films, labels and patients; their decode store lies beside them."""
+    folder = tmp_path_factory.mktemp("films")
+    rng = np.random.default_rng(0)
+    groups = np.arange(N) // 2
+    y = groups % 2
+    images = rng.normal(110, 30, (N, SIDE, SIDE))
+    images[y == 1, 3:7, 3:7] += 15
+    for i, image in enumerate(images.clip(0, 255).astype(np.uint8)):
+        Image.fromarray(image).save(folder / f"{i:03d}.png")
+    paths = np.array([str(path) for path in sorted(folder.glob("*.png"))], dtype=object)
+    return paths, y, groups
+
+
+def pipeline(paths, *steps):
+    """The reader with the store that all processes share, and a classifier."""
+    reader = ImageReader(SIDE, cache_dir=Path(paths[0]).parent / "store")
+    return make_pipeline(reader, *steps, PixelLogisticRegression())
+
+
+def search(films, *steps):
+    paths, y, groups = films
+    grid = GridSearchCV(
+        pipeline(paths, *steps), GRID, cv=StratifiedGroupKFold(3), scoring="roc_auc", n_jobs=2
+    )
+    return grid.fit(paths, y, groups=groups)
+
+
+def validate(films):
+    def threads(model, X, y):
+        from sklearn_cxr.utils._design import _thread_count
+
+        return _thread_count()
+
+    paths, y, groups = films
+    return cross_validate(
+        pipeline(paths),
+        paths,
+        y,
+        groups=groups,
+        cv=StratifiedGroupKFold(3),
+        # Beside the score, how many threads a pass has in the process that computes it.
+        scoring={"loss": "neg_log_loss", "threads": threads},
+        n_jobs=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(films):
+    """What one process finds."""
+    with joblib.parallel_config("sequential"):
+        return search(films), validate(films)
+
+
+def check_equal(found, expected):
+    grid, scores = found
+    for name in ("mean_test_score", "split0_test_score", "split1_test_score"):
+        np.testing.assert_allclose(
+            grid.cv_results_[name], expected[0].cv_results_[name], rtol=1e-12
+        )
+    assert grid.best_params_ == expected[0].best_params_
+    assert 0.6 < grid.best_score_ < 1
+    np.testing.assert_allclose(scores["test_loss"], expected[1]["test_loss"], rtol=1e-6)
+    # Two processes of one thread each; the machine is not given out twice.
+    assert scores["test_threads"].tolist() == [1, 1, 1]
+
+
+def test_loky(films, expected, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=1):
+        check_equal((search(films), validate(films)), expected)
+
+
+class Weighing(LokyBackend):
+    """loky, which notes how many bytes every task has."""
+
+    sizes = []
+
+    def submit(self, func, callback=None):
+        self.sizes.append(len(pickle.dumps(func)))
+        return super().submit(func, callback)
+
+    def apply_async(self, func, callback=None):
+        """Before joblib 1.5 it was called so."""
+        self.sizes.append(len(pickle.dumps(func)))
+        return super().apply_async(func, callback)
+
+
+def test_a_task_of_5216_films_is_under_a_megabyte(films, tmp_path):
+    paths, _, _ = films
+    many = []
+    for i in range(5216):
+        link = tmp_path / f"a-name-as-long-as-those-of-the-films-of-a-hospital-are-{i:06d}.png"
+        link.symlink_to(paths[i % N])
+        many.append(str(link))
+    y = np.arange(5216) % 2
+    reader = ImageReader(SIDE, cache_dir=Path(paths[0]).parent / "store")
+    model = make_pipeline(reader, DummyClassifier())
+    joblib.register_parallel_backend("weighing", Weighing)
+    Weighing.sizes.clear()
+    with joblib.parallel_config("weighing", n_jobs=2):
+        cross_validate(model, np.array(many, dtype=object), y, cv=2)
+    assert len(Weighing.sizes) == 2
+    assert 5216 * 50 < max(Weighing.sizes) < 1e6
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two worker processes of one thread each."""
+    reason = "dask and distributed come with the extra 'distributed'"
+    distributed = pytest.importorskip("distributed", reason=reason)
+    patch = pytest.MonkeyPatch()
+    patch.delenv("OMP_NUM_THREADS", raising=False)
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+    )
+    with cluster, distributed.Client(cluster) as client:
+        yield client
+    patch.undo()
+
+
+def test_dask(films, expected, client):
+    with joblib.parallel_config("dask"):
+        check_equal((search(films), validate(films)), expected)
+
+
+def kill_one_worker(marker):
+    """Return a step of a pipeline that kills its process, in the first process that gets there."""
+
+    def passed_on(images):
+        import os
+        import signal
+
+        try:
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return images
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return FunctionTransformer(passed_on)
+
+
+def test_a_dask_worker_that_is_killed_is_survived(films, client, tmp_path):
+    # joblib puts arrays beyond 1 kB on one worker only, where they die with it: eight times as
+    # many rows make all of them so large, and `scatter` puts them on every worker.
+    paths, y, groups = (np.tile(values, 8) for values in films)
+    folds = list(StratifiedGroupKFold(3).split(paths, y, groups))
+    shipped = [paths, y, *(rows for fold in folds for rows in fold)]
+    assert min(rows.nbytes for rows in shipped) > 1000
+    marker = tmp_path / "killed"
+    model = pipeline(paths, kill_one_worker(str(marker)))
+    grid = GridSearchCV(model, GRID, cv=folds, scoring="roc_auc", refit=False)
+    before = set(client.run(os.getpid).values())
+    with joblib.parallel_config("dask", scatter=shipped):
+        grid.fit(paths, y)
+    assert marker.exists()
+    with joblib.parallel_config("sequential"):
+        alone = clone(grid).fit(paths, y)
+    np.testing.assert_allclose(
+        grid.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"], rtol=1e-12
+    )
+    client.wait_for_workers(2)
+    assert len(before & set(client.run(os.getpid).values())) == 1
+
+
+@pytest.mark.parametrize(("dtype", "n_classes"), [(np.uint8, 2), (np.float32, 3)])
+def test_a_fit_of_a_dask_array_equals_that_of_the_array(client, dtype, n_classes):
+    da = pytest.importorskip("dask.array", reason="dask comes with the extra 'distributed'")
+    rng = np.random.default_rng(0)
+    y = np.arange(130) % n_classes
+    images = rng.normal(110, 30, (130, 7, 9)) + 12 * y[:, None, None] * (np.arange(9) < 4)
+    images[:, 2, 2] = 40
+    images = images.clip(0, 255).astype(dtype)
+    weight = rng.uniform(0.5, 2, 130)
+    # Every step is a round trip to the workers: few of them are enough here.
+    model = PixelLogisticRegression(C=0.01, class_weight="balanced", tol=1e-6)
+    local = clone(model).fit(images, y, sample_weight=weight)
+    # Chunks of unequal length, and images in two parts.
+    chunked = da.from_array(images, chunks=((50, 17, 63), 7, (5, 4)))
+    spread = clone(model).fit(chunked, y, sample_weight=weight)
+    largest = np.abs(local.coef_).max()
+    np.testing.assert_allclose(spread.coef_, local.coef_, rtol=0, atol=1e-6 * largest)
+    assert spread.objective_ == pytest.approx(local.objective_, rel=1e-9)
+    assert spread.input_kind_ == local.input_kind_
+    np.testing.assert_allclose(
+        spread.predict_proba(chunked), local.predict_proba(images), atol=1e-6
+    )
+
+
+def test_the_rows_of_a_dask_array_stay_where_they_are(client, monkeypatch):
+    da = pytest.importorskip("dask.array", reason="dask comes with the extra 'distributed'")
+    rng = np.random.default_rng(0)
+    images, y = rng.integers(0, 256, (90, 8, 8), dtype=np.uint8), np.arange(90) % 2
+    chunked = da.from_array(images, chunks=(20, 8, 8)).persist()
+    fetched = []
+    compute = da.Array.compute
+
+    def watched(self, **options):
+        fetched.append(self.shape[0])
+        return compute(self, **options)
+
+    monkeypatch.setattr(da.Array, "compute", watched)
+    groups = np.arange(90) // 2
+    search = PixelLogisticRegressionCV([1e-4, 1e-3], cv=2, tol=1e-3).fit(chunked, y, groups=groups)
+    pca = PixelPCA(2).fit(chunked)
+    # One row stands for the rest where they are validated.
+    assert max(fetched) == 1
+    monkeypatch.undo()
+    expected = PixelLogisticRegressionCV([1e-4, 1e-3], cv=2, tol=1e-3, solver="passes")
+    expected = expected.fit(images, y, groups=groups)
+    np.testing.assert_allclose(search.scores_, expected.scores_, atol=1e-8)
+    np.testing.assert_allclose(
+        pca.explained_variance_, PixelPCA(2).fit(images).explained_variance_, rtol=1e-9
+    )
+
+
+def test_of_the_decode_store_only_names_are_shipped(films, client):
+    da = pytest.importorskip("dask.array", reason="dask comes with the extra 'distributed'")
+    paths, y, _ = films
+    rows = ImageReader(SIDE, cache_dir=Path(paths[0]).parent / "store").fit_transform(paths)
+    chunked = da.from_array(rows, chunks=(25, SIDE, SIDE), name=False)
+    assert len(pickle.dumps(dict(chunked.dask))) < 0.5 * rows.nbytes
+    model = PixelLogisticRegression(C=0.01, tol=1e-6)
+    spread, local = clone(model).fit(chunked, y), clone(model).fit(rows, y)
+    np.testing.assert_allclose(
+        spread.coef_, local.coef_, rtol=0, atol=1e-6 * np.abs(local.coef_).max()
+    )
+
+
+def test_dask_arrays_that_are_refused(client):
+    da = pytest.importorskip("dask.array", reason="dask comes with the extra 'distributed'")
+    images, y = np.random.default_rng(0).random((40, 5, 5)), np.arange(40) % 2
+    chunked = da.from_array(images, chunks=(10, 5, 5))
+    with pytest.raises(ValueError, match=r"X is a dask array. Use 'auto' or 'passes'"):
+        PixelLogisticRegression(solver="gram").fit(chunked, y)
+    with pytest.raises(ValueError, match=r"unknown length. Call X.compute_chunk_sizes\(\)"):
+        PixelLogisticRegression().fit(chunked[da.from_array(y, chunks=10) == 0], y[y == 0])
+    images[33, 2, 2] = np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        PixelLogisticRegression().fit(da.from_array(images, chunks=(10, 5, 5)), y)
+
+
+@pytest.fixture(scope="module")
+def spark():
+    """Spark on this machine, two tasks at a time."""
+    reason = "pyspark and joblibspark come with the extra 'distributed'"
+    sql = pytest.importorskip("pyspark.sql", reason=reason)
+    joblibspark = pytest.importorskip("joblibspark", reason=reason)
+    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        pytest.skip("Spark needs Java, and there is none on the path")
+    root = str(Path(sklearn_cxr.__file__).parents[1])
+    patch = pytest.MonkeyPatch()
+    patch.delenv("OMP_NUM_THREADS", raising=False)
+    patch.setenv("PYSPARK_PYTHON", sys.executable)
+    patch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
+    session = (
+        sql.SparkSession.builder.master("local[2]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("OFF")
+    joblibspark.register_spark()
+    yield session
+    session.stop()
+    patch.undo()
+
+
+# What pyspark and joblibspark do with their sockets and with Python is not judged here.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:Spark:UserWarning")
+def test_spark(films, expected, spark):
+    with joblib.parallel_config("spark", n_jobs=2):
+        check_equal((search(films), validate(films)), expected)
