@@ -12,6 +12,7 @@ intervals are of 95 % and clustered by patient. ``--save`` keeps the probabiliti
 """
 
 import argparse
+import ast
 import sys
 import time
 from pathlib import Path
@@ -86,7 +87,7 @@ def frozen(options):
 
 def transferred(options, **changed):
     """The estimator with its defaults, but for what the command line changes."""
-    given = {"max_epochs": options.epochs, "backbone": options.backbone} | changed
+    given = {"max_epochs": options.epochs, "backbone": options.backbone} | changed | options.set
     return TransferClassifier(
         **{name: value for name, value in given.items() if value is not None},
         tta="flip",
@@ -103,11 +104,11 @@ def finetune(options, task="binary"):
     took = time.perf_counter() - start
     print(clf.history_.to_string(float_format="%.4f"))
     probability = clf.predict_proba(X_test)
-    name = f"{options.backbone} {options.size} px seed {options.seed}"
+    name = f"{options.backbone} {options.size} px seed {options.seed} {options.tag}".rstrip()
     print(f"{name}: {clf.n_iter_} epochs in {took:.0f} s")
     if options.save:
         options.save.mkdir(parents=True, exist_ok=True)
-        file = f"{task}-{options.backbone}-{options.size}-{options.seed}.npy"
+        file = f"{task}-{options.backbone}-{options.size}-{options.seed}{options.tag}.npy"
         np.save(options.save / file, probability)
     if task == "binary":
         report(name, y_test, probability[:, 1], patients_test)
@@ -168,7 +169,12 @@ def scratch(options):
     clf.fit(X[train], y[train])
     print(clf.history_.to_string(float_format="%.4f"))
     print(f"{clf.n_iter_} epochs in {time.perf_counter() - start:.0f} s")
-    report("32-64-256, held-out patients", y[valid], clf.predict_proba(X[valid])[:, 1], patients[valid])
+    report(
+        "32-64-256, held-out patients",
+        y[valid],
+        clf.predict_proba(X[valid])[:, 1],
+        patients[valid],
+    )
 
 
 PARTS = {
@@ -192,6 +198,8 @@ def main():
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--optimizer")
     parser.add_argument("--save", type=Path)
+    parser.add_argument("--set", type=ast.literal_eval, default={}, help="further parameters")
+    parser.add_argument("--tag", default="", help="added to the name of a row and a file")
     options = parser.parse_args()
     print(describe("torch", "timm", "scikit-learn"))
     print(" ".join(sys.argv[1:]))

@@ -4,6 +4,7 @@ import importlib
 
 from imblearn.over_sampling import RandomOverSampler
 from sklearn.base import BaseEstimator
+from tiny_networks import TinyBackbone, TinyConvNet
 
 import sklearn_cxr
 from sklearn_cxr.linear_model import PixelLogisticRegression
@@ -13,6 +14,10 @@ from sklearn_cxr.preprocessing import HistogramEqualizer, IntensityScaler
 # needs to be told their range.
 LEVELS = {"value_range": (-1000, 1000)}
 
+# scikit-learn holds a repeated row to a doubled weight to 1e-7: a step has to see all rows, and
+# single precision is not enough. What a GPU answers differs in the last digits.
+EXACT = {"precision": "float64", "batch_size": 1000, "device": "cpu"}
+
 # Parameters other than the defaults, and why they are needed.
 TINY = {
     "CropBorders": LEVELS,
@@ -21,6 +26,28 @@ TINY = {
     "LungCrop": LEVELS,
     # The checks' images are rows of a few pixels: 224 of them would only cost time.
     "Resize": {"size": (1, 5)},
+    # Weights that are downloaded say nothing of a contract, and published networks pool images
+    # that are larger than a row of a few pixels.
+    "BackboneFeatures": {"backbone": TinyBackbone, "weights": None, "device": "cpu", **LEVELS},
+    # The same of published layers; a higher rate, because an epoch is a single step.
+    "CNNClassifier": {"architecture": TinyConvNet, "max_epochs": 40, "lr": 0.05, **EXACT},
+    "DenseHeadClassifier": {"hidden": (8,), "max_epochs": 40, "lr": 0.05, **EXACT},
+    # The same; and random changes of images and features say nothing of a contract either. With
+    # fewer steps than are averaged over, the average would still be the start.
+    "TransferClassifier": {
+        "backbone": TinyBackbone,
+        "weights": None,
+        "head": (8,),
+        "augment": None,
+        "dropout": 0.0,
+        "lr_schedule": None,
+        "weight_decay": 0.0,
+        "weight_averaging": None,
+        "max_epochs": 60,
+        "lr": 0.03,
+        **LEVELS,
+        **EXACT,
+    },
     # A few penalties and folds say as much as ten and five.
     "PixelLogisticRegressionCV": {"Cs": [1e-2, 1.0], "cv": 2},
     # A meta-estimator has no default for what it wraps. Over-sampling keeps every row, so that
@@ -41,6 +68,8 @@ MODES = [
 ]
 
 PATH_ESTIMATORS = ("ImageReader",)
+# These take rows of features and no images.
+FEATURE_ESTIMATORS = ("DenseHeadClassifier",)
 
 
 def public_estimator_classes():

@@ -1,5 +1,8 @@
 """A fitted network as an ONNX file that answers like ``predict_proba``."""
 
+import contextlib
+import logging
+import sys
 import warnings
 from pathlib import Path
 
@@ -8,11 +11,25 @@ import torch
 from torch import nn
 
 from sklearn_cxr.neural_network._network import Probabilities, inference_copy
-from sklearn_cxr.neural_network._prepare import to_host_tensor
+from sklearn_cxr.neural_network._prepare import Prepare
 from sklearn_cxr.utils._atomic import replacing
 from sklearn_cxr.utils._optional import import_optional
 
 TOLERANCE = 1e-4
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_EXPORTERS = ("torch", "onnxscript", "onnx_ir")
+
+
+class _PlainPrepare(Prepare):
+    """Preparation in operations that torch 2.6 can export for any number of images."""
+
+    def _affine(self, images, offset, factor):
+        shape = (-1, 1, 1)
+        offset, factor = (
+            torch.as_tensor(values, dtype=images.dtype).reshape(shape)
+            for values in (offset, factor)
+        )
+        return images * factor + offset
 
 
 class _Answer(nn.Module):
@@ -23,8 +40,10 @@ class _Answer(nn.Module):
         self.probabilities, self.binary = probabilities, binary
         self.constant = None if constant is None else torch.from_numpy(constant)
 
-    def forward(self, batch):
-        answer = self.probabilities(batch).to(torch.float32)
+    def forward(self, images):
+        # The file takes levels as they are stored; torch itself has few operations on uint16.
+        images = images.to(torch.int32) if images.dtype == torch.uint16 else images
+        answer = self.probabilities(images).to(torch.float32)
         if self.binary:
             return torch.cat([1 - answer, answer], dim=1)
         if self.constant is None:
@@ -52,23 +71,25 @@ def export(estimator, path):
     Raises
     ------
     RuntimeError
-        If onnxruntime answers differently by more than 1e-4.
+        If the network cannot be exported, or onnxruntime answers differently by more than 1e-4.
     """
     caller = f"{type(estimator).__name__}.to_onnx"
-    for package in ("onnx", "onnxscript"):
+    for package in _PACKAGES:
         import_optional(package, extra="onnx", caller=caller)
-    runtime = import_optional("onnxruntime", extra="onnx", caller=caller)
     cpu = torch.device("cpu")
     network = inference_copy(estimator.net_.module_, torch.float32, cpu)
+    if isinstance(network.prepare, Prepare):
+        network.prepare = _plain(network.prepare)
     probabilities = Probabilities(network, exclusive=estimator._exclusive, tta=estimator.tta)
     module = _Answer(probabilities, estimator._constant, estimator._n_outputs == 1).eval()
-    batch = to_host_tensor(_example(estimator))
+    batch = torch.from_numpy(_example(estimator))
+    with torch.no_grad():
+        # Before the export, which may leave its own stand-ins for tensors in the module.
+        expected = module(batch).numpy()
     path = Path(path)
     with replacing(path) as temporary:
         _write(module, batch, temporary)
-        with torch.inference_mode():
-            expected = module(batch).numpy()
-        session = runtime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        session = _session(temporary)
         answer = session.run(None, {"images": batch.numpy()})[0]
         difference = float(np.abs(answer - expected).max())
         if not difference <= TOLERANCE:
@@ -80,21 +101,60 @@ def export(estimator, path):
     return path
 
 
-def _write(module, batch, path):
+def _session(path):
+    runtime = sys.modules["onnxruntime"]
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _plain(prepare):
+    return _PlainPrepare(
+        prepare.low, prepare.high, prepare.mean, prepare.std, channels=prepare.channels
+    )
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep the exporter from telling of its own internals, which a user can do nothing about."""
+    loggers = [
+        logger
+        for name, logger in logging.root.manager.loggerDict.items()
+        if name.partition(".")[0] in _EXPORTERS and not getattr(logger, "disabled", True)
+    ]
     with warnings.catch_warnings():
-        # The exporter warns of its own internals, which a user can do nothing about.
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            (batch,),
-            path,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-            input_names=["images"],
-            output_names=["probabilities"],
-            dynamic_shapes={"batch": {0: torch.export.Dim("n")}},
+        for logger in loggers:
+            logger.disabled = True
+        try:
+            yield
+        finally:
+            for logger in loggers:
+                logger.disabled = False
+
+
+def _write(module, batch, path):
+    options = {
+        "dynamo": True,
+        "external_data": False,
+        "verbose": False,
+        "input_names": ["images"],
+        "output_names": ["probabilities"],
+        # torch 2.6 looks for the input's name here, later ones for that of the argument.
+        "dynamic_shapes": {"images": {0: torch.export.Dim("n")}},
+    }
+    try:
+        with _quiet():
+            torch.onnx.export(module, (batch,), path, **options)
+    except Exception as error:  # whatever packages of the exporter raise, and they are many
+        here = ", ".join(
+            f"{name} {sys.modules[name].__version__}" for name in ("torch", *_PACKAGES)
         )
+        raise RuntimeError(
+            f"The network could not be exported by {here}: {error}. Install the newest "
+            "onnxscript and onnx; of a network of your own, look for what torch.onnx cannot "
+            "export. No file was written."
+        ) from error
 
 
 def _example(estimator):
@@ -102,6 +162,8 @@ def _example(estimator):
     shape = estimator._row_shape()
     kind = getattr(estimator, "input_kind_", "other")
     low, high = getattr(estimator, "levels_", (0.0, 1.0))
+    if hasattr(estimator, "scale_"):
+        low, high = (estimator.mean_ + side * estimator.scale_ for side in (-2, 2))
     levels = np.random.RandomState(0).uniform(low, high, size=(3, *shape))
     dtype = {"uint8": np.uint8, "uint16": np.uint16}.get(kind, np.float32)
     return levels.astype(dtype)

@@ -7,9 +7,14 @@ from sklearn_cxr import __version__
 from sklearn_cxr.exceptions import FallbackWarning, VersionMismatchWarning
 from sklearn_cxr.neural_network._device import resolve_device
 from sklearn_cxr.neural_network._loss import CrossEntropy
-from sklearn_cxr.neural_network._seeds import seeded
 from sklearn_cxr.neural_network._skorch import Net
-from sklearn_cxr.neural_network._state import load_module_state, module_state
+from sklearn_cxr.neural_network._state import (
+    load_module_state,
+    module_state,
+    rebuilding,
+    to_arrays,
+    to_tensors,
+)
 from sklearn_cxr.utils._warn import warn
 
 _OWN = ("_weights", "_optimizer", "_versions")
@@ -43,8 +48,8 @@ def pack(estimator, state):
         return state
     state["_weights"] = module_state(net.module_)
     state["_versions"] = versions()
-    if estimator.warm_start and hasattr(net, "optimizer_"):
-        state["_optimizer"] = _arrays(net.optimizer_.state_dict())
+    if estimator.warm_start and net.stored_optimizer is not None:
+        state["_optimizer"] = to_arrays(net.stored_optimizer)
     return state
 
 
@@ -70,27 +75,31 @@ def restore(estimator, state):
         If the versions of this library or of torch are others than those of the fit.
     FallbackWarning
         If the device of the fit is not there.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are not those of the network that is built.
     """
     if "_weights" not in state:
         return
     _compare_versions(estimator, state["_versions"])
-    with seeded(0):  # initial weights are drawn, and then overwritten
-        module = estimator._build()
-    if any(np.asarray(value).dtype == np.float64 for value in state["_weights"].values()):
-        module = module.to(torch.float64)
-    load_module_state(module, state["_weights"])
-    net = Net(
-        module.to(memory_format=torch.channels_last),
-        CrossEntropy(estimator._exclusive, estimator.label_smoothing),
-        callbacks=estimator.callbacks,
-        device=_device_here(estimator),
-    ).initialize()
-    net.stored_optimizer = _tensors(state["_optimizer"]) if "_optimizer" in state else None
-    columns = estimator._history
+    with rebuilding():
+        module = estimator._build().to(memory_format=torch.channels_last)
+        load_module_state(module, state["_weights"])
+        net = Net(
+            module,
+            CrossEntropy(estimator._exclusive, estimator.label_smoothing),
+            callbacks=estimator.callbacks,
+            device=_device_here(estimator),
+        ).initialize()
+    net.stored_optimizer = to_tensors(state.get("_optimizer"))
     for row in range(estimator.n_iter_):
         net.history.new_epoch()
-        for name, values in columns.items():
-            net.history.record(name, float(values[row]))
+        for name, values in estimator._history.items():
+            # An epoch without images held out has no such entry.
+            if not np.isnan(values[row]):
+                net.history.record(name, float(values[row]))
     estimator.net_ = net
 
 
@@ -112,27 +121,7 @@ def _compare_versions(estimator, then):
     ]
     if changed:
         warn(
-            f"This {type(estimator).__name__} was fitted with {' and '.join(changed)}. Its answers "
-            "may differ; fit it again, or install the versions of the fit.",
+            f"This {type(estimator).__name__} was fitted with {' and '.join(changed)}. Its "
+            "answers may differ; fit it again, or install the versions of the fit.",
             VersionMismatchWarning,
         )
-
-
-def _arrays(value):
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu().numpy().copy()
-    if isinstance(value, dict):
-        return {key: _arrays(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_arrays(part) for part in value]
-    return value
-
-
-def _tensors(value):
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.array(value))
-    if isinstance(value, dict):
-        return {key: _tensors(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_tensors(part) for part in value]
-    return value

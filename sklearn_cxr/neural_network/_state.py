@@ -1,7 +1,31 @@
 """Weights as arrays, which joblib and skops can store, and back."""
 
+import contextlib
+
 import numpy as np
 import torch
+
+from sklearn_cxr.exceptions import WeightsError
+from sklearn_cxr.neural_network._seeds import seeded
+
+_NAMED = 5
+
+
+@contextlib.contextmanager
+def rebuilding():
+    """Build a network within the block, for weights that are stored.
+
+    Whatever it draws is overwritten, so torch's generators are left as they were. It computes in
+    one thread: a process in which torch has begun others cannot be forked, and a server may
+    load a model before it forks its workers.
+    """
+    threads = torch.get_num_threads()
+    with seeded(0):
+        try:
+            torch.set_num_threads(1)
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def module_state(module):
@@ -17,7 +41,7 @@ def module_state(module):
     dict of str to ndarray
         By name, in the order of ``state_dict``. bfloat16 and float16 become float32.
     """
-    return {name: _to_array(tensor) for name, tensor in module.state_dict().items()}
+    return to_arrays(dict(module.state_dict()))
 
 
 def load_module_state(module, state):
@@ -26,7 +50,7 @@ def load_module_state(module, state):
     Parameters
     ----------
     module : nn.Module
-        Changed in place.
+        Changed in place, all of it or nothing. What is stored in float64 becomes float64.
 
     state : dict of str to ndarray
         All of its parameters and buffers.
@@ -38,21 +62,86 @@ def load_module_state(module, state):
 
     Raises
     ------
-    RuntimeError
+    WeightsError
         If a name is missing or unknown, or a shape differs.
     """
-    tensors = {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
-    own = module.state_dict()
-    changed = [name for name, t in tensors.items() if name in own and own[name].dtype != t.dtype]
-    for name in changed:
-        tensors[name] = tensors[name].to(own[name].dtype)
-    module.load_state_dict(tensors, strict=True)
+    _check_fits(module.state_dict(), state)
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if tensor.dtype == torch.float32 and np.asarray(state[name]).dtype == np.float64:
+            tensor.data = tensor.data.to(torch.float64)
+    module.load_state_dict(to_tensors(state), strict=True)
     return module
 
 
-def _to_array(tensor):
-    tensor = tensor.detach().to("cpu")
-    if tensor.dtype in (torch.bfloat16, torch.float16):
-        tensor = tensor.float()
-    # A copy: the module may go on training.
-    return tensor.numpy().copy()
+def _check_fits(own, state):
+    differ = [
+        f"{name} (stored {np.shape(state[name])}, network {tuple(own[name].shape)})"
+        for name in own
+        if name in state and np.shape(state[name]) != tuple(own[name].shape)
+    ]
+    found = {
+        "missing": [name for name in own if name not in state],
+        "unknown to the network": [name for name in state if name not in own],
+        "of another shape": differ,
+    }
+    if any(found.values()):
+        report = "; ".join(f"{what}: {_some(names)}" for what, names in found.items() if names)
+        raise WeightsError(
+            f"The stored weights are not those of the network that is built here: {len(state)} "
+            f"tensors are stored, the network has {len(own)}. {report}. Nothing was loaded. "
+            "Install the versions that it was fitted with, or, where the network is one of your "
+            "own, use its code as it was then."
+        )
+
+
+def _some(names):
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def to_arrays(value):
+    """Turn the tensors of nested dicts and lists into arrays on the host.
+
+    Parameters
+    ----------
+    value : Tensor, dict, list, tuple or object
+        What is none of the first four stays as it is.
+
+    Returns
+    -------
+    object
+        Of the same structure, with lists for tuples.
+    """
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach().to("cpu")
+        if tensor.dtype in (torch.bfloat16, torch.float16):
+            tensor = tensor.float()
+        # A copy in the usual order: the module may go on training, and lies channels-last.
+        return tensor.numpy().copy(order="C")
+    if isinstance(value, dict):
+        return {key: to_arrays(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_arrays(part) for part in value]
+    return value
+
+
+def to_tensors(value):
+    """Turn the arrays of nested dicts and lists into tensors.
+
+    Parameters
+    ----------
+    value : ndarray, dict, list or object
+        What `to_arrays` gave.
+
+    Returns
+    -------
+    object
+        Of the same structure.
+    """
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.array(value))
+    if isinstance(value, dict):
+        return {key: to_tensors(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [to_tensors(part) for part in value]
+    return value

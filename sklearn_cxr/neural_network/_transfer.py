@@ -89,9 +89,8 @@ class TransferClassifier(BaseNetworkClassifier):
         others.
 
     lr_schedule : {"plateau", "onecycle", "cosine"} or None, default="onecycle"
-        ``"plateau"`` divides the rates by ten after an epoch without a lower validation loss,
-        ``"onecycle"`` lets them rise over the first fifth of the fit and fall to nothing,
-        ``"cosine"`` lets them fall to nothing from the start.
+        ``"plateau"`` divides the rates by ten after an epoch without a lower validation loss;
+        they fall to nothing with ``"cosine"``, and with ``"onecycle"`` after a rise at first.
 
     max_epochs : int, default=8
         Largest number of passes over the training images.

@@ -38,7 +38,9 @@ def test_binary_loss_is_the_weighted_log_loss():
     logits = RNG.normal(size=(N, 1)) * 3
     given = target(encode_targets(BINARY, 2), WEIGHT[:, None])
     loss = CrossEntropy(False)(torch.as_tensor(logits), given)
-    assert loss.item() == pytest.approx(log_loss(BINARY, expit(logits[:, 0]), sample_weight=WEIGHT))
+    assert loss.item() == pytest.approx(
+        log_loss(BINARY, expit(logits[:, 0]), sample_weight=WEIGHT)
+    )
 
 
 def test_multiclass_loss_is_the_weighted_log_loss():

@@ -209,6 +209,7 @@ def test_gradient_is_clipped():
     start = exact(cnn, optimizer=torch.optim.SGD, lr=1e-12, max_epochs=1).fit(X, y)
     moved = clf.fit(X, y).net_.module_.state_dict()
     square = sum(
-        ((moved[name] - value) ** 2).sum() for name, value in start.net_.module_.state_dict().items()
+        ((moved[name] - value) ** 2).sum()
+        for name, value in start.net_.module_.state_dict().items()
     )
     assert square.sqrt().item() == pytest.approx(1e-3, rel=1e-4)

@@ -94,7 +94,10 @@ def test_batches_of_the_loop_written_out():
     images = normalised(X)
     epochs = [torch.cat(seen[:4]), torch.cat(seen[4:])]
     orders = [
-        [int((images == row).flatten(1).float().mean(1).argmax()) for row in epoch.reshape(24, 1, 9, 9)]
+        [
+            int((images == row).flatten(1).float().mean(1).argmax())
+            for row in epoch.reshape(24, 1, 9, 9)
+        ]
         for epoch in (e.to(images) for e in epochs)
     ]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(24))

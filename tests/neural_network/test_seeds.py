@@ -32,7 +32,9 @@ def test_blocks_within_blocks():
         with seeded(2):
             torch.rand(1)
         second = torch.rand(1)
-    assert (torch.cat([first, second]) == torch.rand(2, generator=torch.Generator().manual_seed(1))).all()
+    assert (
+        torch.cat([first, second]) == torch.rand(2, generator=torch.Generator().manual_seed(1))
+    ).all()
 
 
 def test_threads_wait_for_each_other():

@@ -209,7 +209,7 @@ def test_branches_of_googlenet():
     films, y, _ = make_films(6, side=64)
     params = {"batch_size": 6, "max_epochs": 1, "lr": 1e-2}
     changed, rates, names = changed_by(
-        transfer("googlenet", auxiliary_weight=0.3, **params), films, y
+        clf := transfer("googlenet", auxiliary_weight=0.3, **params), films, y
     )
     branches = {n for n in names if ".aux" in n}
     heads = {n for n in names if n.startswith("body.auxiliary.")}
@@ -218,7 +218,6 @@ def test_branches_of_googlenet():
     assert branches
     assert {n for n in branches if n.endswith("weight")} <= changed
     assert heads <= set(rates)
-    clf = transfer("googlenet", auxiliary_weight=0.3, **params).fit(films, y)
     assert clf.predict_proba(films).shape == (6, 2)
 
 
@@ -261,7 +260,7 @@ def test_branch_of_inception():
 
 
 def test_branches_where_there_are_none_raise():
-    with pytest.raises(ValueError, match="has no auxiliary branches; expected one of googlenet"):
+    with pytest.raises(ValueError, match=r"has no auxiliary branches; expected one of .googlenet"):
         transfer("resnet18", auxiliary_weight=0.3).fit(*make_films(4, side=32)[:2])
 
 
@@ -277,6 +276,6 @@ def test_a_module_of_ones_own_is_copied():
     assert clf.weights_info_ is None
 
 
-def test_learns_in_parts_and_by_tta():
-    clf = transfer(head=(16,), max_epochs=20, lr=0.02, tta=("flip", "shift"), dropout=0.0)
+def test_it_learns():
+    clf = transfer(head=(16,), max_epochs=60, lr=0.02, tta=("flip", "shift"), dropout=0.0)
     assert clf.fit(X, Y).score(X, Y) > 0.9
