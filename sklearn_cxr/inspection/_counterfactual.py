@@ -42,7 +42,7 @@ def counterfactual_images(
     *,
     steps=200,
     lr=0.01,
-    tv=1.0,
+    tv=0.3,
     distance=1.0,
     n_images=1,
     n_snapshots=6,
@@ -53,9 +53,8 @@ def counterfactual_images(
     """Change the pixels of films until a classifier calls them another class.
 
     The loss of the wanted class goes back to the pixels instead of the weights [1]_ [2]_, with
-    two penalties: on differences between neighbours, which keeps grain out, and on the distance
-    to the film that it began with. What changes is what the classifier goes by, not what an
-    illness looks like.
+    two penalties on the change: on its total variation, which keeps grain out, and on its size.
+    What changes is what the classifier goes by, not what an illness looks like.
 
     Parameters
     ----------
@@ -78,12 +77,12 @@ def counterfactual_images(
     lr : float, default=0.01
         About how far a pixel moves in a step, black to white being 1; in (0, 1].
 
-    tv : float, default=1.0
-        Weight of the total variation: the mean difference of neighbouring pixels in percent of
-        black to white.
+    tv : float, default=0.3
+        Weight of the total variation of the change, or of the image that began as noise: the
+        mean difference of neighbouring pixels in percent of black to white.
 
     distance : float, default=1.0
-        Weight of the distance: the mean squared change of the pixels, each in tenths of black to
+        Weight of the size of the change: the mean square over the pixels, in tenths of black to
         white. It plays no part with ``"noise"``.
 
     n_images : int, default=1
@@ -188,7 +187,8 @@ def counterfactual_images(
         steps=steps,
         lr=lr,
         tv=tv,
-        distance=0.0 if noise else distance,
+        distance=distance,
+        from_films=not noise,
         verbose=verbose,
     )
     low, high = model.prepare.low, model.prepare.high

@@ -7,7 +7,7 @@ from tqdm import tqdm
 from sklearn_cxr.neural_network._inference import batches_in_order
 
 
-def optimise(model, indices, kept, *, steps, lr, tv, distance, verbose):
+def optimise(model, indices, kept, *, steps, lr, tv, distance, from_films, verbose):
     """Move pixels toward a class.
 
     Parameters
@@ -30,6 +30,9 @@ def optimise(model, indices, kept, *, steps, lr, tv, distance, verbose):
     tv, distance : float
         Weights of the penalties.
 
+    from_films : bool
+        Whether the penalties are on the change, or, from noise, on the image itself.
+
     verbose : int
         With 1, a progress bar.
 
@@ -45,9 +48,9 @@ def optimise(model, indices, kept, *, steps, lr, tv, distance, verbose):
     with tqdm(total=len(model.rows) * steps, unit="step", disable=not verbose) as bar:
         for positions in batches_in_order(len(model.rows), model.batch_size):
             wanted = torch.from_numpy(indices[positions]).to(model.device)
-            found = _of_batch(
-                model, model.unit(positions), wanted, kept, steps, lr, (tv, distance), bar
-            )
+            start = model.unit(positions)
+            penalty = _Penalty(start if from_films else None, tv, distance)
+            found = _of_batch(model, start, wanted, kept, steps, lr, penalty, bar)
             pictures.append(found[0])
             curves.append(found[1])
     images = np.concatenate(pictures)
@@ -55,22 +58,34 @@ def optimise(model, indices, kept, *, steps, lr, tv, distance, verbose):
     return images, np.concatenate(curves)
 
 
-def _of_batch(model, start, wanted, kept, steps, lr, weights, bar):
-    tv, distance = weights
+class _Penalty:
+    """Total variation and size of the change; from noise, total variation of the image."""
+
+    def __init__(self, start, tv, distance):
+        self.start, self.tv, self.distance = start, tv, distance
+
+    def __call__(self, images):
+        if self.start is None:
+            return 100 * self.tv * _variation(images)
+        change = images - self.start
+        size = change.square().mean(dim=(1, 2, 3))
+        return 100 * (self.tv * _variation(change) + self.distance * size)
+
+
+def _of_batch(model, start, wanted, kept, steps, lr, penalty, bar):
     images = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([images], lr=lr)
     pictures, curve = [], []
     for step in range(steps + 1):
         if step in kept:
-            pictures.append(images.detach().to(torch.float32).cpu().numpy())
+            # A copy, because the optimiser goes on in the same memory.
+            pictures.append(images.detach().to(torch.float32).cpu().numpy().copy())
         with torch.set_grad_enabled(step < steps):
             likelihood = model.log_probability(images, wanted)
             curve.append(likelihood.detach().to(torch.float32).cpu().double().exp().numpy())
             if step == steps:
                 break
-            loss = tv * 100 * _variation(images) - likelihood
-            if distance:
-                loss = loss + distance * 100 * (images - start).square().mean(dim=(1, 2, 3))
+            loss = penalty(images) - likelihood
         (images.grad,) = torch.autograd.grad(loss.sum(), images)
         optimizer.step()
         with torch.no_grad():
