@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sklearn_cxr.inspection import _html
-from sklearn_cxr.inspection._audit_associations import associate
+from sklearn_cxr.inspection._audit_associations import ONE_VALUE, associate
 from sklearn_cxr.inspection._audit_checks_films import check_films, is_blank
 from sklearn_cxr.inspection._audit_checks_relations import add_associations, check_relations
 from sklearn_cxr.inspection._audit_duplicates import identical_groups, near_groups
@@ -18,7 +18,14 @@ from sklearn_cxr.inspection._audit_report import AuditReport, chosen_films
 from sklearn_cxr.inspection._audit_tables import read_groups, read_labels, read_splits
 from sklearn_cxr.utils._sklearn import Interval, StrOptions, validate_params
 
-_MEASURED = ("mean_intensity", "contrast", "border_share", "marker_score", "spine_contrast")
+_MEASURED = (
+    "mean_intensity",
+    "contrast",
+    "used_range",
+    "border_share",
+    "marker_score",
+    "spine_contrast",
+)
 
 
 @validate_params(
@@ -53,10 +60,11 @@ def audit_dataset(
 ):
     """Look for what would make a study of these films invalid, or easier than it should be.
 
-    Finds unreadable and blank films; copies, exact and near, and whether they cross patients,
-    splits or labels; patients in several splits; mixed sizes, modes and bit depths; inverted and
-    turned films and films unlike the others; borders and burned-in markers; clusters of
-    brightness; and what goes along with the label. Nothing is changed or left out.
+    Finds unreadable and blank films, and levels that are not used; copies, exact and near, and
+    whether they cross patients, splits or labels; patients in several splits; mixed sizes, modes
+    and bit depths; inverted and turned films and films unlike the others; borders and burned-in
+    markers; clusters of brightness; and what goes along with the label. Nothing is changed or
+    left out.
 
     Parameters
     ----------
@@ -80,7 +88,8 @@ def audit_dataset(
 
     metadata : array-like of str, default=("view", "age", "sex")
         Columns of `frame` that are tested for an association with the label. Add the hospital,
-        the device, the date. Columns that `frame` lacks are listed as not checked.
+        the device, the date. Columns that `frame` lacks, and those that cannot be tested, are
+        listed as not checked.
 
     raise_on : {"error", "warning"} or None, default=None
         Raise if there is a finding of this severity, or of a worse one: for use in front of a
@@ -98,7 +107,7 @@ def audit_dataset(
         audit, or a reader of size 224, then decodes nothing.
 
     n_jobs : int or None, default=None
-        Number of threads that decode files. None means 1 unless in a
+        Number of threads that decode and measure films. None means 1 unless in a
         :obj:`joblib.parallel_config` context; -1 means all processors.
 
     n_thumbnails : int, default=12
@@ -135,9 +144,11 @@ def audit_dataset(
     Films of one patient and class count once in the tests of association, since they are no
     independent evidence. Numbers are compared by rank (Mann-Whitney, Kruskal-Wallis) with the
     rank-biserial correlation or the root of epsilon squared as the size of the effect, categories
-    by chi-squared with Cramér's V, corrected for bias [2]_. An effect of 0.3 with an adjusted
-    p-value below 0.001 is a warning; for brightness and contrast, which disease itself changes,
-    one of 0.5.
+    by chi-squared with Cramér's V, corrected for bias [2]_. Dates and ages in words are numbers;
+    of more than 30 categories the 30 largest are compared with the rest; whole numbers of at most
+    30 values may be codes and are tested both ways. An effect of 0.3 with an adjusted p-value
+    below 0.001 is a warning; for brightness and contrast, which disease itself changes, one of
+    0.5.
 
     Inverted films are known by a spine that is darker than the lungs. Laterals are not
     recognised as such: those that differ from the mean film come out as unlike the others.
@@ -181,23 +192,25 @@ def audit_dataset(
     labels = read_labels(y, n, caller=caller)
     patients, ids = read_groups(groups, n, caller=caller)
     parts = read_splits(splits, frame, n, caller=caller)
-    evidence = _gather(films, labels, patients, ids, parts, frame)
+    evidence = _gather(films, labels, patients, ids, parts, frame, n_jobs)
     report = _report(films, evidence, list(metadata), n_thumbnails)
     return report if raise_on is None else report.raise_for(raise_on)
 
 
-def _gather(films, labels, patients, ids, parts, frame):
+def _gather(films, labels, patients, ids, parts, frame, n_jobs):
     """Read every film once and bring together what the checks need."""
     measures, keys, problems = {}, [], {}
     for rows, images, digests, troubles in films.batches():
-        for name, values in measure(images).items():
+        for name, values in measure(images, n_jobs).items():
             measures.setdefault(name, []).append(values)
         keys += digests
         problems.update({int(rows[i]): trouble for i, trouble in troubles.items()})
     measures = {name: np.concatenate(values) for name, values in measures.items()}
     readable = np.ones(len(films), dtype=bool)
     readable[list(problems)] = False
-    usable = readable & ~is_blank(measures)
+    files = None if films.paths is None else file_facts(films.paths, n_jobs=n_jobs)
+    n_levels = _original_levels(films, files, measures)
+    usable = readable & ~is_blank(measures["used_range"], n_levels)
     measures["upright"], measures["turned"] = compare_with_typical(
         measures["thumb"], measures["spine_contrast"], usable
     )
@@ -208,7 +221,7 @@ def _gather(films, labels, patients, ids, parts, frame):
         measures=measures,
         usable=usable,
         problems=problems,
-        files=None if films.paths is None else file_facts(films.paths),
+        files=files,
         labels=labels,
         patients=patients,
         patient_ids=ids,
@@ -220,13 +233,23 @@ def _gather(films, labels, patients, ids, parts, frame):
     )
 
 
+def _original_levels(films, files, measures):
+    """Put the used range before the reduction to 8 bits in place; return the number of levels."""
+    if files is None:
+        measures["used_range"] = films.used_range
+        return np.full(len(films), films.n_levels)
+    deep = files["used_range"].notna().to_numpy()
+    measures["used_range"][deep] = files["used_range"].to_numpy()[deep]
+    return np.where(deep, 2.0 ** files["bit_depth"].fillna(8).to_numpy(float), 256)
+
+
 def _report(films, evidence, metadata, n_thumbnails):
     findings = Findings(evidence)
     cluster = check_films(findings)
     check_relations(findings)
     facts = _facts(evidence, cluster)
     variables = _variables(evidence, facts, metadata, findings)
-    associations = associate(variables, evidence.labels, evidence.patients)
+    associations = _associations(variables, evidence, metadata, findings)
     add_associations(findings, associations)
     found, shown = findings.tables()
     return AuditReport(
@@ -255,7 +278,7 @@ def _facts(evidence, cluster):
     facts["identical_set"] = evidence.identical
     facts["near_identical_set"] = evidence.near
     if evidence.files is not None:
-        facts = pd.concat([facts, evidence.files.drop(columns="content")], axis=1)
+        facts = pd.concat([facts, evidence.files.drop(columns=["content", "used_range"])], axis=1)
         facts.insert(0, "file", [str(path) for path in evidence.paths])
     return facts
 
@@ -271,10 +294,24 @@ def _variables(evidence, facts, metadata, findings):
     absent = [name for name in metadata if evidence.column(name) is None]
     for name in metadata:
         if name not in absent:
-            variables[name] = evidence.column(name).to_numpy()
+            variables[name] = evidence.column(name)
     if absent:
         findings.not_checked.append(f"{', '.join(absent)}: not in the frame, or empty")
     return variables
+
+
+def _associations(variables, evidence, metadata, findings):
+    """Test the variables, and say which of them could not be tested."""
+    left_out = {}
+    table = associate(variables, evidence.labels, evidence.patients, left_out)
+    why = {}
+    for name, reason in left_out.items():
+        # What was measured and is the same in all films cannot go along with anything.
+        if name in metadata or reason != ONE_VALUE:
+            why.setdefault(reason, []).append(name)
+    for reason, names in why.items():
+        findings.not_checked.append(f"association with the label of {', '.join(names)}: {reason}")
+    return table
 
 
 def _thumbnails(films, shown, n_thumbnails):

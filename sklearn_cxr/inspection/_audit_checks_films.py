@@ -1,12 +1,8 @@
 """Checks of single films: can they be read, and do they look like the others."""
 
-import warnings
-
 import numpy as np
-import pandas as pd
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
+from sklearn_cxr.inspection._audit_clusters import two_clusters
 from sklearn_cxr.inspection._audit_findings import plural
 from sklearn_cxr.inspection._audit_measures import MARKER_LIMIT
 
@@ -16,7 +12,8 @@ _TURNED_MARGIN, _TURNED_LEAST = 0.15, 0.4
 _UNLIKE = 0.15
 _WIDE_BORDER = 0.05
 _COARSE = 64
-_MANY_FILMS = 50
+_NARROW = 0.25
+_MANY_FILMS, _MANY_PATIENTS = 50, 3
 _CLUSTERS_APART, _CLUSTER_SHARE, _CLUSTER_EVIDENCE = 2.0, 0.05, 10.0
 _CLUSTER_LEVELS = 0.08
 
@@ -60,11 +57,46 @@ def _check_content(findings):
             "Leave them out with their labels and patients.",
             films=blank,
         )
+    _check_range(findings)
 
 
-def is_blank(measures):
-    """Tell films that hold one grey level only."""
-    return measures["spread"] < _BLANK_SPREAD
+def _check_range(findings):
+    evidence = findings.evidence
+    used = evidence.measures["used_range"]
+    # 14 bits in a file of 16 use exactly a quarter.
+    narrow = evidence.usable & (used <= _NARROW)
+    if narrow.any():
+        findings.add(
+            "warning",
+            "unused_range",
+            f"{plural(narrow.sum(), 'film')} whose grey levels span at most a quarter of the "
+            f"range, {np.median(used[narrow]):.1%} in the middle: too dark or flat, or fewer bits "
+            "than the file says, such as 12 in 16.",
+            "Write files that fill their range, or say what white is: BitsPerSample of a TIFF, "
+            "BitsStored of a DICOM file, value_range for arrays.",
+            films=narrow,
+            detail=[f"{share:.1%} of the range" for share in used],
+        )
+
+
+def is_blank(used_range, n_levels):
+    """Tell films that hold one grey level only.
+
+    Parameters
+    ----------
+    used_range : ndarray of shape (n,)
+        From the least to the greatest level, as a share of the range.
+
+    n_levels : ndarray of shape (n,)
+        How many levels the range has. 10 bits in a file of 16 use little of it and are no blanks.
+
+    Returns
+    -------
+    ndarray of shape (n,), dtype bool
+        Which.
+    """
+    with np.errstate(invalid="ignore"):
+        return used_range < _BLANK_SPREAD / np.maximum(n_levels, 256)
 
 
 def _check_headers(findings):
@@ -204,33 +236,26 @@ def _check_brightness(findings):
     if len(rows) < _MANY_FILMS:
         findings.not_checked.append(f"brightness clusters: fewer than {_MANY_FILMS} films")
         return None
-    values = evidence.measures["mean_intensity"][rows][:, None]
-    # Films of one patient resemble each other and would make a cluster of their own.
-    patients = np.arange(len(rows)) if evidence.patients is None else evidence.patients[rows]
-    means = pd.Series(values[:, 0]).groupby(patients).mean().to_numpy()[:, None]
-    if len(means) < 3 or np.ptp(means) < _CLUSTER_LEVELS:
+    values = evidence.measures["mean_intensity"][rows]
+    units = evidence.units()[rows]
+    if len(np.unique(units)) < _MANY_PATIENTS:
+        findings.not_checked.append(f"brightness clusters: fewer than {_MANY_PATIENTS} patients")
         return None
-    # scikit-learn would draw from NumPy's global generator without a seed.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        one = GaussianMixture(1, random_state=0, reg_covar=1e-6).fit(means)
-        two = GaussianMixture(2, random_state=0, reg_covar=1e-6, n_init=3).fit(means)
-    levels, variances = two.means_[:, 0], two.covariances_[:, 0, 0]
-    # Ashman's D: above 2, two peaks show.
-    apart = np.sqrt(2) * np.ptp(levels) / np.sqrt(variances.sum())
-    evident = one.bic(means) - two.bic(means) > _CLUSTER_EVIDENCE
-    evident = evident and np.ptp(levels) > _CLUSTER_LEVELS
-    if not evident or apart < _CLUSTERS_APART or two.weights_.min() < _CLUSTER_SHARE:
+    if np.ptp(values) < _CLUSTER_LEVELS:
         return None
-    dark = int(np.argmin(levels))
-    member = two.predict(values) == dark
+    two = two_clusters(values, units)
+    levels, apart = two.means, two.apart()
+    evident = two.gain > _CLUSTER_EVIDENCE and np.ptp(levels) > _CLUSTER_LEVELS
+    if not evident or apart < _CLUSTERS_APART or two.shares.min() < _CLUSTER_SHARE:
+        return None
+    member = two.is_lower(values)
     cluster = np.full(evidence.n, None, dtype=object)
     cluster[rows] = np.where(member, "dark", "bright")
     findings.add(
         "warning",
         "brightness_clusters",
         f"Films fall into two clusters of brightness: {member.sum()} dark (mean level "
-        f"{levels[dark]:.2f} of 1) and {(~member).sum()} bright ones ({levels[1 - dark]:.2f}), "
+        f"{levels[0]:.2f} of 1) and {(~member).sum()} bright ones ({levels[1]:.2f}), "
         f"{apart:.1f} pooled deviations apart.",
         "Perhaps two devices or two ways of export. See the associations; HistogramEqualizer "
         "or IntensityScaler evens them out.",

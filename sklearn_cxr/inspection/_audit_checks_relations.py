@@ -119,32 +119,57 @@ def _same_bytes(sets, content):
     return (table.groupby("set")["content"].transform("nunique") == 1).to_numpy()
 
 
+def _check_parts(findings):
+    """Look for films and patients in several parts of a split, in all of the splits."""
+    evidence = findings.evidence
+    twice = [films for _, _, films in evidence.splits]
+    shared = [np.empty(0, np.intp)] * len(twice)
+    if evidence.patients is not None:
+        shared = [
+            np.flatnonzero(crossing(evidence.patients, codes)) for codes, *_ in evidence.splits
+        ]
+    for held, check, words, advice, sets in (
+        (twice, "films_in_several_splits", "film", "Make the parts disjoint.", None),
+        (
+            shared,
+            "patients_across_splits",
+            "patient",
+            "Split by patient: patient_train_test_split, or a cross-validation with groups.",
+            evidence.patients,
+        ),
+    ):
+        bad = [number for number, films in enumerate(held) if len(films)]
+        if not bad:
+            continue
+        films = np.unique(np.concatenate(held))
+        what = plural(len(films), words)
+        if sets is not None:
+            what = f"{plural(len(np.unique(sets[films])), words)} ({len(films)} films)"
+        several = "" if len(held) == 1 else f" in {len(bad)} of {len(held)} splits"
+        names = dict.fromkeys(name for number in bad for name in evidence.splits[number][1])
+        findings.add(
+            "error",
+            check,
+            f"{what} in several of the parts {', '.join(names)}{several}.",
+            advice,
+            films=films,
+            sets=sets,
+            detail=None if len(held) == 1 else _which_splits(held, evidence.n),
+        )
+
+
+def _which_splits(held, n):
+    numbers = [[] for _ in range(n)]
+    for number, films in enumerate(held):
+        for film in films:
+            numbers[film].append(str(number))
+    return [f"split {', '.join(found)}" for found in numbers]
+
+
 def _check_patients(findings):
     evidence = findings.evidence
     patients = evidence.patients
-    for codes, names, twice in evidence.splits:
-        if len(twice):
-            findings.add(
-                "error",
-                "films_in_several_splits",
-                f"{plural(len(twice), 'film')} in several of the parts {', '.join(names)}.",
-                "Make the parts disjoint.",
-                films=twice,
-            )
-        films = np.zeros(evidence.n, dtype=bool)
-        if patients is not None:
-            films = crossing(patients, codes)
-        if films.any():
-            findings.add(
-                "error",
-                "patients_across_splits",
-                f"{plural(len(np.unique(patients[films])), 'patient')} ({films.sum()} films) in "
-                f"several of the parts {', '.join(names)}.",
-                "Split by patient: patient_train_test_split, or a cross-validation with groups.",
-                films=films,
-                sets=patients,
-            )
-            break
+    _check_parts(findings)
     if patients is None:
         return
     missing = patients < 0

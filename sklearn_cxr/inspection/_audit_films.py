@@ -7,10 +7,13 @@ import warnings
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from PIL import Image
 
 from sklearn_cxr.exceptions import UnreadableImageWarning
 from sklearn_cxr.preprocessing import ImageReader
+from sklearn_cxr.preprocessing._decode import MAX_PIXELS
+from sklearn_cxr.preprocessing._dicom import is_dicom, read_dicom
 from sklearn_cxr.utils._chunks import is_row_view
 from sklearn_cxr.utils._images import level_range, resolve_image_shape
 from sklearn_cxr.utils._optional import import_optional
@@ -76,9 +79,11 @@ class Films:
         self.caller = caller
         self.value_range = value_range
         self.paths = _column_of_paths(X)
-        self._pixels = None
+        self._pixels, self.used_range, self.n_levels = None, None, 256
         if self.paths is None:
             self._pixels = self._check_pixels(X, image_shape)
+            # Of each film that was read, before it is brought to 8 bits.
+            self.used_range = np.full(len(self._pixels), np.nan)
         self._reader = {
             "size": READ_SIZE,
             "on_error": "report",
@@ -146,15 +151,21 @@ class Films:
             for i in np.flatnonzero(bad):
                 problems[int(i)] = ("not_finite", f"{counts[i]} pixels are NaN or infinite")
             block = np.where(bad[:, None, None], 0, block)
-        return self._to_grey(block), keys, problems
+        low, high = self._range(block)
+        flat = block.reshape(len(block), -1)
+        self.used_range[rows] = (flat.max(axis=1) - flat.min(axis=1).astype(float)) / (high - low)
+        self.n_levels = high - low + 1 if block.dtype.kind != "f" or high - low > 1 else 2**16
+        return self._to_grey(block, low, high), keys, problems
 
-    def _to_grey(self, block):
+    def _range(self, block):
         if block.dtype.kind == "b":
-            return block.astype(np.uint8) * np.uint8(255)
+            return 0.0, 1.0
         if self.value_range is None and self._pixels.dtype in (np.uint8, np.uint16):
-            low, high = 0.0, float(np.iinfo(self._pixels.dtype).max)
-        else:
-            low, high = level_range(block, self.value_range, self.caller)
+            return 0.0, float(np.iinfo(self._pixels.dtype).max)
+        return level_range(block, self.value_range, self.caller)
+
+    @staticmethod
+    def _to_grey(block, low, high):
         if block.dtype == np.uint8 and (low, high) == (0, 255):
             return block
         return np.rint((block - low) * (255 / (high - low))).astype(np.uint8)
@@ -200,7 +211,7 @@ def _digest(image):
     return hashlib.blake2b(memoryview(content).cast("B"), digest_size=16).digest()
 
 
-def file_facts(paths):
+def file_facts(paths, *, levels=True, n_jobs=None):
     """Read what the headers of files say.
 
     Parameters
@@ -208,16 +219,32 @@ def file_facts(paths):
     paths : list of str
         The files; those that cannot be opened get a row of missing values.
 
+    levels : bool, default=True
+        Whether to decode files of more than 8 bits, to see how much of the range they use.
+
+    n_jobs : int or None, default=None
+        Number of threads.
+
     Returns
     -------
     DataFrame
         file_size (bytes), format, mode, bit_depth, width, height (pixels, as stored), photometric
-        ("normal" or "inverted", by the header), content (digest of the bytes).
+        ("normal" or "inverted", by the header), content (digest of the bytes), used_range
+        (difference of the least and the greatest level as a share of what the depth allows, or
+        the window of a DICOM file; missing for files of 8 bits).
     """
-    return pd.DataFrame([_header(path) for path in paths])
+    step = 256
+    parts = Parallel(n_jobs=n_jobs, require="sharedmem")(
+        delayed(_headers)(paths[at : at + step], levels) for at in range(0, len(paths), step)
+    )
+    return pd.DataFrame([facts for part in parts for facts in part])
 
 
-def _header(path):
+def _headers(paths, levels):
+    return [_header(path, levels) for path in paths]
+
+
+def _header(path, levels):
     facts = {
         "file_size": np.nan,
         "format": None,
@@ -227,13 +254,16 @@ def _header(path):
         "height": np.nan,
         "photometric": None,
         "content": None,
+        "used_range": np.nan,
     }
     try:
         with open(path, "rb") as stream:
             content = stream.read()
         facts["file_size"] = len(content)
         facts["content"] = hashlib.blake2b(content, digest_size=16).hexdigest()
-        facts.update(_dicom(content) if content[128:132] == b"DICM" else _picture(content))
+        facts.update(_dicom(content) if is_dicom(content) else _picture(content))
+        if levels and facts["bit_depth"] > 8 and facts["width"] * facts["height"] <= MAX_PIXELS:
+            facts["used_range"] = _used_range(content, facts["bit_depth"])
     except ImportError:
         raise
     # ImageReader has reported why; here the header's facts are missing, whatever the reason.
@@ -261,6 +291,17 @@ def _picture(content):
         "height": image.height,
         "photometric": "inverted" if inverted else "normal",
     }
+
+
+def _used_range(content, bit_depth):
+    if is_dicom(content):
+        return np.ptp(read_dicom(content, MAX_PIXELS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        values = np.asarray(Image.open(io.BytesIO(content)))
+    # Pillow decodes deep colour to 8 bits.
+    top = 255 if values.dtype == np.uint8 else 2.0**bit_depth - 1
+    return (float(values.max()) - float(values.min())) / top
 
 
 def _dicom(content):

@@ -7,7 +7,7 @@ import pandas as pd
 
 SEVERITIES = ("error", "warning", "info")
 FINDING_COLUMNS = ["severity", "check", "n_images", "n_sets", "message", "advice"]
-IMAGE_COLUMNS = ["check", "set", "row", "file", "patient", "label", "split", "detail"]
+IMAGE_COLUMNS = ["finding", "check", "set", "row", "file", "patient", "label", "split", "detail"]
 
 
 @dataclass
@@ -81,6 +81,13 @@ class Evidence:
         values = self.frame[name].reset_index(drop=True)
         return None if values.isna().all() else values
 
+    def units(self):
+        """Return the patient of each film as a number; a film of an unknown one is alone."""
+        alone = np.arange(self.n)
+        if self.patients is None:
+            return alone
+        return np.where(self.patients >= 0, self.patients, len(self.patient_ids) + alone)
+
     def label_text(self):
         """Label of each film in words."""
         return self._absent() if self.labels is None else self.labels.text
@@ -153,11 +160,13 @@ class Findings:
         if sets is not None:
             rows = rows[np.argsort(sets[rows], kind="stable")]
             number = len(np.unique(sets[rows]))
+        finding = len(self.rows)
         self.rows.append((severity, check, len(rows), number, message, advice))
         texts = (evidence.patient_text(), evidence.label_text(), evidence.split_text())
         for row in rows:
             self.images.append(
                 (
+                    finding,
                     check,
                     -1 if sets is None else int(sets[row]),
                     int(row),
@@ -178,8 +187,10 @@ class Findings:
         findings = pd.DataFrame(self.rows, columns=FINDING_COLUMNS)
         findings["n_sets"] = findings["n_sets"].astype("Int64")
         rank = findings["severity"].map(SEVERITIES.index)
-        findings = findings.iloc[np.argsort(rank.to_numpy(int), kind="stable")]
+        order = np.argsort(rank.to_numpy(int), kind="stable")
+        findings = findings.iloc[order]
         images = pd.DataFrame(self.images, columns=IMAGE_COLUMNS)
+        images["finding"] = np.argsort(order)[images["finding"].to_numpy(np.intp)]
         return findings.reset_index(drop=True), images
 
 

@@ -1,6 +1,7 @@
 """What one film shows by itself: brightness, borders, markers, polarity, fingerprint."""
 
 import numpy as np
+from joblib import Parallel, delayed
 from PIL import Image
 from scipy import ndimage
 
@@ -20,9 +21,10 @@ _MARKER_PIXELS = 8
 _NEAR_BLACK = 0.06
 _FILM_SHARE = 0.1
 _FLAT_LINE = 0.015
+_BLOCK = 64  # films; small enough for the caches
 
 
-def measure(images):
+def measure(images, n_jobs=None):
     """Measure films.
 
     Parameters
@@ -30,14 +32,27 @@ def measure(images):
     images : ndarray of shape (n, h, w), dtype uint8
         Grey films.
 
+    n_jobs : int or None, default=None
+        Number of threads.
+
     Returns
     -------
     dict of ndarray of shape (n, ...)
         mean_intensity, contrast (standard deviation), border_share, marker_score,
-        spine_contrast, all as shares of the range from black to white or of the area; thumb
+        spine_contrast, used_range (from the least level to the greatest), all as shares of the
+        range from black to white or of the area; thumb
         (n, 32, 32) uint8; fingerprint (n, 32) uint8, 256 packed bits.
     """
     imagehash = import_optional("imagehash", extra="inspection", caller="audit_dataset")
+    # Threads do, because resizing and filtering leave the interpreter free.
+    parts = Parallel(n_jobs=n_jobs, require="sharedmem")(
+        delayed(_measure)(images[at : at + _BLOCK], imagehash)
+        for at in range(0, len(images), _BLOCK)
+    )
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _measure(images, imagehash):
     n = len(images)
     thumbs = np.empty((n, THUMB, THUMB), dtype=np.uint8)
     reduced = np.empty((n, _MARKER_SIDE, _MARKER_SIDE), dtype=np.uint8)
@@ -52,7 +67,7 @@ def measure(images):
     return {
         "mean_intensity": unit.mean(axis=(1, 2), dtype=np.float64),
         "contrast": unit.std(axis=(1, 2), dtype=np.float64),
-        "spread": np.ptp(images.reshape(n, -1), axis=1),
+        "used_range": np.ptp(images.reshape(n, -1), axis=1) / 255,
         "border_share": border_share(unit),
         "marker_score": marker_score(reduced) if fine else np.full(n, np.nan),
         "spine_contrast": spine_contrast(thumbs),

@@ -31,7 +31,7 @@ def chosen_films(images, n_thumbnails):
         Rows of `images`: whole sets from the first on, or films evenly spread over the rows.
     """
     chosen = [images.iloc[:0]]
-    for _, part in images.groupby("check", sort=False):
+    for _, part in images.groupby("finding", sort=False):
         if (part["set"] < 0).all():
             places = np.linspace(0, len(part) - 1, min(n_thumbnails, len(part)))
             chosen.append(part.iloc[np.unique(places.round().astype(int))])
@@ -55,8 +55,9 @@ class AuditReport:
         n_sets, message, advice.
 
     images : DataFrame
-        The films behind the findings, a row for each finding and film: check, set (number of
-        the set of copies, -1 for none), row, file, patient, label, split, detail.
+        The films behind the findings, a row for each finding and film: finding (its row in
+        `findings`), check, set (number of the set of copies, -1 for none), row, file, patient,
+        label, split, detail.
 
     facts : DataFrame of shape (n, ...)
         What was measured on each film.
@@ -233,7 +234,7 @@ class AuditReport:
 
     def _films(self, finding, shown):
         """Thumbnails of one finding, copies side by side."""
-        rows = shown[shown["check"] == finding.check]
+        rows = shown[shown["finding"] == finding.Index]
         rows = rows[rows["row"].isin(list(self.thumbnails or {}))]
         if not len(rows) or finding.check == "association":
             return ""

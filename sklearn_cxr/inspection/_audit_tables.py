@@ -202,6 +202,8 @@ def _parts(parts, n, caller):
     twice = []
     for number, (name, part) in enumerate(parts.items()):
         rows = np.asarray(part)
+        if rows.size == 0:
+            rows = np.empty(0, np.intp)
         if rows.dtype == bool and rows.shape == (n,):
             rows = np.flatnonzero(rows)
         if rows.ndim != 1 or rows.dtype.kind not in "iu" or (rows.size and rows.max() >= n):
@@ -216,4 +218,5 @@ def _parts(parts, n, caller):
             )
         twice.append(rows[codes[rows] >= 0])
         codes[rows] = number
-    return codes, [str(name) for name in parts], np.unique(np.concatenate(twice)).astype(np.intp)
+    films = np.concatenate([np.empty(0, np.intp), *twice])
+    return codes, [str(name) for name in parts], np.unique(films).astype(np.intp)

@@ -13,14 +13,19 @@ from sklearn_cxr.inspection._display_base import (
     show_image,
     take_images,
 )
-from sklearn_cxr.inspection._evaluate_scores import check_binary, check_scores, predict_scores
+from sklearn_cxr.inspection._evaluate_scores import (
+    check_binary,
+    check_scores,
+    ordered_classes,
+    predict_scores,
+)
 from sklearn_cxr.model_selection._groups import encode_groups
 from sklearn_cxr.utils._sklearn import Interval, validate_params
 
 KINDS = ("false negative", "false positive")
 
 
-def find_errors(y, score, *, threshold, n_errors, groups=None, files=None):
+def find_errors(y, score, *, called, n_errors, groups=None, files=None):
     """Find the most confident errors of both kinds.
 
     Parameters
@@ -31,8 +36,8 @@ def find_errors(y, score, *, threshold, n_errors, groups=None, files=None):
     score : ndarray of shape (n,)
         Score of the positive class.
 
-    threshold : float
-        Films at or above it count as positive.
+    called : ndarray of shape (n,), dtype bool
+        Films that count as positive.
 
     n_errors : int
         Errors of each kind.
@@ -46,7 +51,6 @@ def find_errors(y, score, *, threshold, n_errors, groups=None, files=None):
         Columns kind, row, score, and patient and file where they are given; the most confident
         errors of each kind first.
     """
-    called = score >= threshold
     tables = []
     for kind, wrong, sign in (
         (KINDS[0], (y == 1) & ~called, 1),
@@ -201,12 +205,42 @@ class ErrorGalleryDisplay:
             If lengths differ, scores are not finite, or there are not two classes.
         """
         caller = "ErrorGalleryDisplay"
-        classes = np.unique(np.asarray(y_true)).tolist()
-        if pos_label is not None:
-            classes = [name for name in classes if name != pos_label] + [pos_label]
+        classes = ordered_classes(y_true, pos_label, caller)
         if len(classes) != 2:
             raise ValueError(f"{caller} got the classes {classes[:5]}; expected two of them.")
         y, score = check_binary(y_true, classes, caller), check_scores(score, caller)
+        return cls._of_calls(
+            y,
+            score,
+            score >= threshold,
+            X=X,
+            groups=groups,
+            files=files,
+            threshold=threshold,
+            n_errors=n_errors,
+            size=size,
+            image_shape=image_shape,
+            ax=ax,
+        )
+
+    @classmethod
+    def _of_calls(
+        cls,
+        y,
+        score,
+        called,
+        *,
+        X,
+        threshold,
+        groups=None,
+        files=None,
+        n_errors=5,
+        size=None,
+        image_shape=None,
+        ax=None,
+    ):
+        """Draw the errors of films that are called positive by whatever rule."""
+        caller = "ErrorGalleryDisplay"
         files = file_names(X) if files is None else files
         for name, values in (("y_true", y), ("score", score), ("files", files)):
             if values is not None and len(values) != n_rows(X):
@@ -218,10 +252,10 @@ class ErrorGalleryDisplay:
             codes, patients = encode_groups(groups, len(y), caller=caller)
             groups = patients[codes]
         errors = find_errors(
-            y, score, threshold=threshold, n_errors=n_errors, groups=groups, files=files
+            y, score, called=called, n_errors=n_errors, groups=groups, files=files
         )
-        missed, called = (y == 1) & (score < threshold), (y == 0) & (score >= threshold)
-        counts = dict(zip(KINDS, (int(missed.sum()), int(called.sum())), strict=True))
+        missed, wrong = (y == 1) & ~called, (y == 0) & called
+        counts = dict(zip(KINDS, (int(missed.sum()), int(wrong.sum())), strict=True))
         images = np.empty((0, 1, 1), dtype=np.uint8)
         if len(errors):
             rows = errors["row"].to_numpy()
@@ -254,7 +288,8 @@ class ErrorGalleryDisplay:
             Positive class; None takes ``classes_[1]``.
 
         threshold : float, default=None
-            Films at or above it count as positive; None takes the estimator's own.
+            Films at or above it count as positive; None takes the films
+            that its ``predict`` calls positive.
 
         **kwargs : dict
             Further parameters of :meth:`from_predictions`.
@@ -270,22 +305,29 @@ class ErrorGalleryDisplay:
             If the classifier knows more than two classes.
         """
         caller = "ErrorGalleryDisplay.from_estimator"
-        scores = predict_scores(estimator, X, pos_label=pos_label, caller=caller)
+        scores = predict_scores(
+            estimator, X, pos_label=pos_label, with_calls=threshold is None, caller=caller
+        )
         if scores.kind != "binary":
             raise ValueError(
                 f"{caller} got a classifier of {len(scores.classes)} classes; expected two. For "
                 "one class against the others pass its probability to from_predictions."
             )
-        check_binary(y, scores.classes, caller)
+        y = check_binary(y, scores.classes, caller)
         if kwargs.get("files") is None:
             kwargs["files"] = file_names(X)
+        given = {"X": X if images is None else images, **kwargs}
+        if scores.called is not None:
+            # As predict calls them, which no threshold may say.
+            return cls._of_calls(
+                y, scores.values, scores.called, threshold=scores.threshold, **given
+            )
         return cls.from_predictions(
             y,
             scores.values,
-            X=X if images is None else images,
-            pos_label=scores.classes[1],
+            pos_label=1,
             threshold=scores.threshold if threshold is None else threshold,
-            **kwargs,
+            **given,
         )
 
     def plot(self, *, ax=None):

@@ -9,7 +9,8 @@ from sklearn_cxr.inspection._display_base import (
     cycle,
 )
 from sklearn_cxr.inspection._evaluate_scores import check_binary, predict_scores
-from sklearn_cxr.inspection._subgroups import subgroup_report
+from sklearn_cxr.inspection._subgroups import parts_of_calls, subgroup_report
+from sklearn_cxr.model_selection._groups import encode_groups
 
 _NAMES = {"roc_auc": "AUC"}
 
@@ -124,7 +125,8 @@ class SubgroupDisplay:
             Positive class; None takes ``classes_[1]``.
 
         threshold : float, default=None
-            Films at or above it count as positive; None takes the estimator's own.
+            Films at or above it count as positive; None takes the films
+            that its ``predict`` calls positive.
 
         metrics : list of str, default=None
             As in :meth:`plot`.
@@ -146,19 +148,29 @@ class SubgroupDisplay:
             If the classifier knows more than two classes.
         """
         caller = "SubgroupDisplay.from_estimator"
-        scores = predict_scores(estimator, X, pos_label=pos_label, caller=caller)
+        scores = predict_scores(
+            estimator, X, pos_label=pos_label, with_calls=threshold is None, caller=caller
+        )
         if scores.kind != "binary":
             raise ValueError(
                 f"{caller} got a classifier of {len(scores.classes)} classes; expected two. For "
                 "one class against the others pass its probability to from_predictions."
             )
-        check_binary(y, scores.classes, caller)
+        y = check_binary(y, scores.classes, caller)
+        if scores.called is not None:
+            # As predict calls them, which no threshold may say.
+            groups = kwargs.pop("groups", None)
+            codes = None if groups is None else encode_groups(groups, len(y), caller=caller)[0]
+            report = parts_of_calls(
+                y, scores.values, scores.called, frame=frame, codes=codes, **kwargs
+            )
+            return cls(report).plot(metrics=metrics, ax=ax)
         threshold = scores.threshold if threshold is None else threshold
         return cls.from_predictions(
             y,
             scores.values,
             frame=frame,
-            pos_label=scores.classes[1],
+            pos_label=1,
             threshold=threshold,
             metrics=metrics,
             ax=ax,

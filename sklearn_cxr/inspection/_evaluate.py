@@ -3,16 +3,19 @@
 from numbers import Integral, Real
 
 import pandas as pd
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length
 
 from sklearn_cxr.inspection._display_base import file_names, n_rows, take_images
 from sklearn_cxr.inspection._evaluate_build import CALLER, build_report
+from sklearn_cxr.inspection._evaluate_films import film_keys
 from sklearn_cxr.inspection._evaluate_scores import (
     check_labels,
     final_estimator,
     predict_scores,
 )
-from sklearn_cxr.utils._sklearn import HasMethods, Interval, validate_params
+from sklearn_cxr.metrics._checks import label_columns
+from sklearn_cxr.utils._sklearn import HasMethods, Interval, StrOptions, validate_params
 
 _PARAMETERS = {
     "frame": [pd.DataFrame, None],
@@ -21,6 +24,8 @@ _PARAMETERS = {
     "split": [str, None],
     "threshold": [Real, tuple, HasMethods(["rethreshold"]), None],
     "label_names": ["array-like", None],
+    "films": ["array-like", None],
+    "transform": [StrOptions({"logit"}), None],
     "n_errors": [Interval(Integral, 0, 50, closed="both")],
     "confidence": [Interval(Real, 0, 1, closed="neither")],
     "n_resamples": [Interval(Integral, 2, None, closed="left")],
@@ -47,7 +52,9 @@ def evaluate(
     label_names=None,
     n_errors=0,
     images=None,
+    films=None,
     confidence=0.95,
+    transform="logit",
     n_resamples=1000,
     random_state=None,
 ):
@@ -88,14 +95,15 @@ def evaluate(
     threshold : float, tuple, OperatingPoint or None, default=None
         Films at or above it count as positive. A number, or an operating point that was found on
         other films with :func:`sklearn_cxr.metrics.operating_point`. None takes the estimator's
-        own: 0.5, or what it was tuned to. A tuple such as ``("sensitivity", 0.95)`` has it
-        chosen on the very films that are judged, which flatters; the report says so.
+        own: films count as its ``predict`` calls them. A tuple such as ``("sensitivity", 0.95)``
+        has it chosen on the very films that are judged, which flatters; the report says so.
 
     pos_label : object, default=None
         Positive class of two; None takes ``classes_[1]``.
 
     label_names : array-like of str, default=None
-        Names of the classes, in the order of ``classes_``, or of the labels.
+        Names of the classes, in the order of ``classes_``, or of the labels. None takes those of
+        the classifier, or the columns of `y` where that is a DataFrame of labels.
 
     n_errors : int, default=0
         Most confident errors of each kind (two classes only) whose films go into the report. It
@@ -104,8 +112,17 @@ def evaluate(
     images : array-like of n films, default=None
         Films for `n_errors`; None takes `X`.
 
+    films : array-like of shape (n,), default=None
+        Name of each film, such as its file name, by which :func:`compare_reports` knows that
+        reports are of the same films. None takes the file names of `X` where it holds paths, else
+        those of `images`, else digests of what `X` holds. Pass it to compare models that take the
+        same films in different forms.
+
     confidence : float, default=0.95
         Coverage of the intervals, in (0, 1).
+
+    transform : {"logit"} or None, default="logit"
+        Scale of the intervals of the AUC, as in :func:`sklearn_cxr.metrics.roc_auc_interval`.
 
     n_resamples : int, default=1000
         Resamples of patients behind the intervals that have no formula.
@@ -157,8 +174,15 @@ def evaluate(
     y_array = check_labels(y, CALLER)
     check_consistent_length(X, y_array)
     scores = predict_scores(
-        estimator, X, multilabel=y_array.ndim == 2, pos_label=pos_label, caller=CALLER
+        estimator,
+        X,
+        multilabel=y_array.ndim == 2,
+        pos_label=pos_label,
+        with_calls=threshold is None,
+        caller=CALLER,
     )
+    if label_names is None and y_array.ndim == 2:
+        label_names = label_columns(y)
     files, pictures = file_names(X), None
     if n_errors:
         source = X if images is None else images
@@ -186,8 +210,22 @@ def evaluate(
         n_errors=n_errors,
         pictures=pictures,
         files=files,
+        films=film_keys(
+            X if images is None or file_names(X) is not None else images,
+            films,
+            len(y_array),
+            CALLER,
+        ),
+        transform=transform,
         confidence=confidence,
         n_resamples=n_resamples,
         random_state=random_state,
-        model=repr(estimator),
+        model=_written(estimator),
     )
+
+
+def _written(estimator):
+    """Write an estimator with all its parameters; its repr leaves the middle of long ones out."""
+    if type(estimator).__repr__ is BaseEstimator.__repr__:
+        return BaseEstimator.__repr__(estimator, N_CHAR_MAX=float("inf"))
+    return repr(estimator)

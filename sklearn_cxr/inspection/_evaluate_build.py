@@ -1,6 +1,7 @@
 """The measurements behind an evaluation."""
 
 import platform
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,14 @@ from sklearn_cxr.exceptions import PatientLeakageError
 from sklearn_cxr.inspection._display_base import generator
 from sklearn_cxr.inspection._display_errors import find_errors
 from sklearn_cxr.inspection._evaluate_report import EvaluationReport
-from sklearn_cxr.inspection._evaluate_scores import check_binary, check_scores
+from sklearn_cxr.inspection._evaluate_scores import check_binary, check_scores, refuse_strange
+from sklearn_cxr.inspection._evaluate_text import calibration_bins
 from sklearn_cxr.inspection._subgroups import (
     auc_or_nan,
     choose_columns,
     measure_parts,
+    parts_of_calls,
     share_or_nan,
-    subgroup_report,
 )
 from sklearn_cxr.metrics import (
     bootstrap_interval,
@@ -46,7 +48,9 @@ def build_report(
     n_errors,
     pictures,
     files,
+    films,
     confidence,
+    transform,
     n_resamples,
     random_state,
     model,
@@ -74,8 +78,9 @@ def build_report(
         notes=notes,
         model=model,
         versions=_versions(),
+        films=films,
     )
-    report.patients = patients
+    report.patients, report.transform = patients, transform
     fill = {"binary": _fill_binary, "multiclass": _fill_classes, "multilabel": _fill_labels}
     fill[scores.kind](report, scores, threshold, sampling)
     if frame is not None and columns:
@@ -111,7 +116,26 @@ def _check_patients(groups, train_groups, n):
                 f"{CALLER} got {len(shared)} of {len(patients)} patients that the model has "
                 f"learned from, such as {shared[0]!r}. Judge it on films of others."
             )
+        _refuse_ids_of_other_types(patients, seen)
     return codes, patients, []
+
+
+def _refuse_ids_of_other_types(patients, seen):
+    """Raise if ids are alike but for their types, such as 12 and "12", which are never equal."""
+    written = {_as_text(patient): patient for patient in seen}
+    alike = [patient for patient in patients if _as_text(patient) in written]
+    if alike:
+        raise PatientLeakageError(
+            f"{CALLER} got {len(alike)} patients such as {alike[0]!r} in groups that look like "
+            f"ids such as {written[_as_text(alike[0])]!r} in train_groups, of another type. Give "
+            "both as the same type, so that the same patient has the same id."
+        )
+
+
+def _as_text(patient):
+    if isinstance(patient, Real) and float(patient).is_integer():
+        patient = int(patient)
+    return str(patient).strip()
 
 
 def _names(scores, label_names):
@@ -143,10 +167,10 @@ def _table(rows):
 
 
 def _settle_threshold(report, scores, threshold):
-    """Set threshold and where it comes from; choosing it here is told."""
-    origin = "given"
+    """Set threshold, where it comes from, and the films it calls; choosing it here is told."""
+    origin, called = "given", None
     if threshold is None:
-        threshold, origin = scores.threshold, scores.threshold_origin
+        threshold, origin, called = scores.threshold, scores.threshold_origin, scores.called
     elif isinstance(threshold, tuple) and not hasattr(threshold, "threshold"):
         point = operating_point(report.y, report.scores, target=threshold, groups=report.groups)
         origin = f"chosen on these films for {threshold[0]} {threshold[1]:g}"
@@ -162,6 +186,15 @@ def _settle_threshold(report, scores, threshold):
             f"{CALLER} got scores of unknown origin and no threshold; pass threshold=."
         )
     report.threshold, report.threshold_origin = float(threshold), origin
+    report.called = by_score = report.scores >= report.threshold
+    if called is None:
+        return
+    report.called, n_other = called, int(np.sum(called != by_score))
+    if n_other:
+        report.notes.append(
+            f"Films count as the estimator's predict calls them, which for {n_other} of them is "
+            f"not what a threshold of {threshold:.4g} would call them."
+        )
 
 
 def _fill_binary(report, scores, threshold, sampling):
@@ -169,9 +202,9 @@ def _fill_binary(report, scores, threshold, sampling):
     report.y = y = check_binary(report.y, scores.classes, CALLER)
     _settle_threshold(report, scores, threshold)
     score, codes, confidence = report.scores, report.groups, report.confidence
-    called = score >= report.threshold
-    rows = {"roc_auc": auc_or_nan(y, score, codes, confidence)}
-    rows["average_precision"] = bootstrap_interval(average_precision_score, y, score, **sampling)
+    called = report.called
+    rows = {"roc_auc": auc_or_nan(y, score, codes, confidence, report.transform)}
+    rows["average_precision"] = _bootstrapped(report, average_precision_score, y, score, sampling)
     for name, hits, among in (
         ("accuracy", called == (y == 1), np.ones(len(y), dtype=bool)),
         ("sensitivity", called, y == 1),
@@ -182,10 +215,28 @@ def _fill_binary(report, scores, threshold, sampling):
         part = None if codes is None else codes[among]
         rows[name] = share_or_nan(hits[among], part, confidence)
     if report.is_probability:
-        rows["calibration_error"] = calibration_error_interval(y, score, **sampling)
-        rows["brier"] = bootstrap_interval(brier_score_loss, y, score, **sampling)
+        rows["calibration_error"] = calibration_error_interval(
+            y, score, n_bins=calibration_bins(len(y)), strategy="quantile", **sampling
+        )
+        rows["brier"] = _bootstrapped(report, brier_score_loss, y, score, sampling)
     report.metrics = _table({name: tuple(limits)[:3] for name, limits in rows.items()})
     report.confusion = _confusion(y, called.astype(int), report.names, [0, 1])
+
+
+def _bootstrapped(report, metric, y, score, sampling):
+    """Return a metric with its interval, without it where a class has one patient only."""
+    patients = np.arange(len(y)) if report.groups is None else report.groups
+    few = [code for code in np.unique(y) if len(np.unique(patients[y == code])) < 2]
+    if not few:
+        return bootstrap_interval(metric, y, score, **sampling)
+    names = ", ".join(report.names[code] for code in few)
+    note = (
+        f"There is one patient (or film of an unknown patient) only of {names}: figures that "
+        "depend on how such patients differ have no interval."
+    )
+    if note not in report.notes:
+        report.notes.append(note)
+    return float(metric(y, score)), np.nan, np.nan
 
 
 def _confusion(y, predicted, names, classes):
@@ -205,26 +256,15 @@ def _refuse_threshold(scores, threshold):
 def _fill_classes(report, scores, threshold, sampling):
     """Measure a classifier of several classes: one against the others, and the shares right."""
     _refuse_threshold(scores, threshold)
-    classes = np.asarray(scores.classes)
-    y = np.asarray(report.y)
-    strange = sorted({repr(value) for value in y[~np.isin(y, classes)].tolist()})
-    if strange:
-        raise ValueError(
-            f"{CALLER} got the classes {', '.join(strange[:5])} in y, which the classifier does "
-            f"not know; it knows {classes.tolist()}."
-        )
-    if len(np.unique(y)) < 2:
-        raise ValueError(
-            f"{CALLER} got films of the class {y[0].item()!r} only; expected films of two "
-            "classes at least."
-        )
+    classes, y = np.asarray(scores.classes, dtype=object), np.asarray(report.y, dtype=object)
+    refuse_strange(y, scores.classes, CALLER)
     codes = np.arange(len(classes))
     report.y = y = (y[:, None] == classes).argmax(axis=1)
-    predicted = report.scores.argmax(axis=1)
+    predicted = report.scores.argmax(axis=1) if scores.called is None else scores.called
     report.labels, rows = _label_table(report, (y[:, None] == codes).astype(float))
     rows["accuracy"] = share_or_nan(predicted == y, report.groups, report.confidence)
     rows["balanced_accuracy"] = tuple(
-        bootstrap_interval(balanced_accuracy_score, y, predicted, **sampling)
+        _bootstrapped(report, balanced_accuracy_score, y, predicted, sampling)
     )[:3]
     report.metrics = _table(rows)
     report.confusion = _confusion(y, predicted, report.names, codes)
@@ -251,8 +291,10 @@ def _label_table(report, Y):
         label_names=report.names,
         groups=report.groups,
         confidence=report.confidence,
+        transform=report.transform,
     )
-    mean = labels.iloc[-1]
+    # By column: a whole row of integers and floats would turn NaN into NA.
+    mean = {name: float(labels[name].iloc[-1]) for name in labels.columns[4:]}
     rows = {"mean_roc_auc": (mean["roc_auc"], mean["roc_auc_low"], mean["roc_auc_high"])}
     rows["mean_average_precision"] = (mean["average_precision"], np.nan, np.nan)
     return labels.rename_axis("label"), rows
@@ -262,14 +304,15 @@ def _subgroups(report, scores, frame, columns):
     """Make the table of subgroups of whatever the classifier is."""
     codes, confidence = report.groups, report.confidence
     if report.kind == "binary":
-        return subgroup_report(
+        return parts_of_calls(
             report.y,
             report.scores,
+            report.called,
             frame=frame,
             columns=columns,
-            groups=codes,
-            threshold=report.threshold,
+            codes=codes,
             confidence=confidence,
+            transform=report.transform,
         )
 
     def measure(chosen):
@@ -290,7 +333,7 @@ def _mean_auc(Y, P):
     values = []
     for y, score in zip(Y.T.astype(float), P.T, strict=True):
         known = ~np.isnan(y)
-        values.append(auc_or_nan(y[known], score[known], None, 0.95)[0])
+        values.append(auc_or_nan(y[known], score[known], None, 0.95, None)[0])
     return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
 
 
@@ -303,7 +346,7 @@ def _fill_errors(report, n_errors, pictures, files, groups):
     report.errors = find_errors(
         report.y,
         report.scores,
-        threshold=report.threshold,
+        called=report.called,
         n_errors=n_errors,
         groups=None if report.groups is None else report.patients[report.groups],
         files=files,

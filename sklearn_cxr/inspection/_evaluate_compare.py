@@ -1,8 +1,8 @@
 """Several evaluations in one table, if they are of the same films."""
 
-import numpy as np
 import pandas as pd
 
+from sklearn_cxr.inspection._evaluate_films import same_films, same_rows
 from sklearn_cxr.metrics import roc_auc_test
 from sklearn_cxr.utils._sklearn import validate_params
 
@@ -11,23 +11,15 @@ def _require_one_split(reports):
     """Raise unless all reports are of the same films."""
     first = reports[0]
     for other in reports[1:]:
-        names = {report.split for report in (first, other)} - {None}
-        if other.fingerprint != first.fingerprint or len(names) > 1:
+        if not same_films(first, other):
             raise ValueError(
                 f"compare_reports got {first.name!r} on {first._where()} (fingerprint "
                 f"{first.fingerprint}) and {other.name!r} on {other._where()} (fingerprint "
-                f"{other.fingerprint}): figures of different films say nothing about which model "
-                "is better. Evaluate both on the same films, or pass allow_different_splits=True "
-                "to see them in one table nevertheless."
+                f"{other.fingerprint}; if these are the same films in another form, pass "
+                "films=<their file names> to evaluate): figures of different films say nothing "
+                "about which model is better. Evaluate both on the same films, or pass "
+                "allow_different_splits=True to see them in one table nevertheless."
             )
-
-
-def _same_rows(a, b):
-    """Tell whether two reports are of the same films in the same order."""
-    same_y = a.kind == b.kind == "binary" and np.array_equal(a.y, b.y)
-    if not same_y or (a.groups is None) != (b.groups is None):
-        return False
-    return a.groups is None or np.array_equal(a.patients[a.groups], b.patients[b.groups])
 
 
 @validate_params({"allow_different_splits": ["boolean"]}, prefer_skip_nested_validation=True)
@@ -53,7 +45,8 @@ def compare_reports(*reports, allow_different_splits=False):
     Raises
     ------
     ValueError
-        If the reports are of different films.
+        If the reports are of different films, or of films whose identity cannot be compared (as
+        pixels and features) without the same `split` in both.
 
     See Also
     --------
@@ -85,7 +78,7 @@ def compare_reports(*reports, allow_different_splits=False):
     rows = []
     for report in reports:
         row = report._row()
-        if report is not reports[0] and _same_rows(reports[0], report):
+        if report is not reports[0] and same_rows(reports[0], report):
             test = roc_auc_test(
                 report.y,
                 report.scores,

@@ -30,7 +30,9 @@ def _wide(content, alt):
     return picture.replace("<img ", '<img style="max-width:100%;height:auto" ', 1)
 
 
-def _plots(report):
+def _plots(report, note):
+    if note is not None:
+        return f"<p class='muted'>Without pictures: {html.escape(note)}</p>"
     size = (11, 9.4)
     if report.kind != "binary":
         size = (12.5, max(5.2, 1.6 + 0.42 * len(report.names)))
@@ -78,7 +80,7 @@ def _labels(report):
     return "<h2>Labels</h2>" + html.table(table, formats=formats)
 
 
-def _subgroups(report):
+def _subgroups(report, pictures):
     if report.subgroups is None:
         return ""
     table = short_table(report.subgroups, digits=2).reset_index()
@@ -89,7 +91,7 @@ def _subgroups(report):
         m for m in ("sensitivity", "specificity", "accuracy", "roc_auc") if m in report.subgroups
     ]
     metrics = [m for m in metrics if report.kind != "binary" or m != "accuracy"]
-    if metrics:
+    if metrics and pictures:
         figure = _new_figure((1.4 + 3.5 * len(metrics), 1.4 + 0.42 * len(report.subgroups)))
         axes = figure.subplots(1, len(metrics), squeeze=False)[0]
         draw_forest(axes, report.subgroups, metrics)
@@ -131,20 +133,27 @@ def _errors(report):
 def _provenance(report):
     versions = ", ".join(f"{name} {number}" for name, number in (report.versions or {}).items())
     text = "<h2>Where this comes from</h2><p class='muted'>"
-    text += f"Made {html.escape(report.created)}. Fingerprint of labels and patients: "
+    text += f"Made {html.escape(report.created)}. Fingerprint of labels, patients "
+    text += "and films: "
     text += f"<code>{report.fingerprint}</code>. {html.escape(versions)}.</p>"
     if report.model:
         text += f"<pre style='white-space:pre-wrap'>{html.escape(report.model)}</pre>"
     return text
 
 
-def report_body(report):
+def report_body(report, *, pictures=True, note=None):
     """Write the page of a report.
 
     Parameters
     ----------
     report : EvaluationReport
         What is shown.
+
+    pictures : bool, default=True
+        Whether curves are drawn.
+
+    note : str or None, default=None
+        Why not.
 
     Returns
     -------
@@ -156,9 +165,9 @@ def report_body(report):
             _head(report),
             _metrics(report),
             _confusion(report),
-            _plots(report),
+            _plots(report, None if pictures else note),
             _labels(report),
-            _subgroups(report),
+            _subgroups(report, pictures),
             _errors(report),
             _provenance(report),
         )

@@ -4,9 +4,9 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from sklearn_cxr.inspection._display_base import COLORS, LINES, MARKERS, cycle, pyplot
+from sklearn_cxr.inspection._evaluate_text import calibration_bins
 from sklearn_cxr.inspection._subgroups import share_or_nan
-
-_BINS = 10
+from sklearn_cxr.metrics._calibration import binned
 
 
 def _figure(figure, size, caller="EvaluationReport.plot"):
@@ -117,11 +117,12 @@ def _draw_precision(ax, report):
 
 
 def _draw_calibration(ax, report):
-    order = np.argsort(report.scores, kind="stable")
-    n_bins = min(_BINS, len(np.unique(report.scores)), max(2, len(order) // 10))
+    # The bins of the calibration error: cut at values, so that films of one value stay together.
+    _, bins = binned(report.y, report.scores, calibration_bins(len(report.y)), "quantile")
+    parts = [np.flatnonzero(bins == number) for number in np.unique(bins)]
     ax.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1.5)
     predicted, observed, below, above = [], [], [], []
-    for rows in np.array_split(order, n_bins):
+    for rows in parts:
         codes = None if report.groups is None else report.groups[rows]
         share, low, high = share_or_nan(report.y[rows] == 1, codes, report.confidence)
         predicted.append(float(report.scores[rows].mean()))
@@ -142,7 +143,7 @@ def _draw_calibration(ax, report):
     _unit(ax)
     _style(
         ax,
-        f"predicted probability (mean of {n_bins} bins)",
+        f"predicted probability (mean of {len(parts)} bins)",
         f"share of {report.names[1]}",
         "Calibration",
     )

@@ -1,28 +1,18 @@
 """What `evaluate` found: printed, as tables, pictures, HTML and JSON."""
 
 import datetime
-import hashlib
 import json
 
 import numpy as np
 import pandas as pd
 
+from sklearn_cxr.inspection._display_base import pyplot
+from sklearn_cxr.inspection._evaluate_films import split_digest
 from sklearn_cxr.inspection._evaluate_html import report_body
 from sklearn_cxr.inspection._evaluate_plots import draw_binary, draw_labels
 from sklearn_cxr.inspection._evaluate_text import TITLES, format_interval, short_table
 from sklearn_cxr.inspection._html import fragment, write_page
 from sklearn_cxr.utils._atomic import replacing
-
-
-def _fingerprint(y, groups, patients):
-    """Digest of labels and patients, so that figures of other films are not taken for these."""
-    # -1 for unknown, since NaN has many representations.
-    labels = np.where(np.isnan(y.astype(float)), -1, y) if y.dtype.kind == "f" else y
-    rows = [repr(np.asarray(row).tolist()) for row in labels]
-    if groups is not None:
-        # With patients the order of the rows does not matter; without them it is all there is.
-        rows = sorted(f"{patients[code]!s}|{row}" for code, row in zip(groups, rows, strict=True))
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 
 class EvaluationReport:
@@ -68,15 +58,21 @@ class EvaluationReport:
     versions : dict of str to str, default=None
         Versions of the packages.
 
+    films : tuple of (str, list of str), default=None
+        Form of the films' keys, and the key of each film: a file name, or a digest.
+
     Attributes
     ----------
     metrics : DataFrame of shape (n_metrics, 3)
         estimate, low and high of each figure, indexed by metric: "roc_auc", "average_precision",
         "accuracy", "sensitivity", "specificity", "ppv", "npv", "calibration_error" and "brier"
-        for two classes; "mean_roc_auc" and others otherwise.
+        for two classes; "mean_roc_auc" and others otherwise. The calibration error is that of
+        the bins that :meth:`plot` draws: of equally many films, up to ten.
 
     threshold : float or None
-        Films at or above it count as positive; None for more than two classes.
+        Films at or above it count as positive; None for more than two classes. Where it is the
+        estimator's own, its ``predict`` decides, and a note tells of films that it calls
+        otherwise.
 
     threshold_origin : str or None
         Where it comes from.
@@ -97,7 +93,8 @@ class EvaluationReport:
         Number of films, and of patients (None where they were not given).
 
     fingerprint : str
-        Digest of labels and patients. Reports of the same films have the same.
+        Digest of labels, patients and films (their file names, or else what the model was
+        given). Reports of the same films in the same form have the same.
 
     created : str
         When the report was made, in UTC.
@@ -135,6 +132,7 @@ class EvaluationReport:
         notes,
         model="",
         versions=None,
+        films=None,
     ):
         self.name = name
         self.split = split
@@ -148,9 +146,10 @@ class EvaluationReport:
         self.notes = notes
         self.model = model
         self.versions = versions
+        self.films = films
         self.patients = self.metrics = self.threshold = self.threshold_origin = None
         self.confusion = self.labels = self.subgroups = self.errors = None
-        self.error_images = self.hits = None
+        self.error_images = self.hits = self.called = None
         self.created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
     @property
@@ -165,8 +164,8 @@ class EvaluationReport:
 
     @property
     def fingerprint(self):
-        """Digest of labels and patients."""
-        return _fingerprint(self.y, self.groups, self.patients)
+        """Digest of labels, patients and films."""
+        return split_digest(self)
 
     @property
     def prevalence(self):
@@ -207,6 +206,10 @@ class EvaluationReport:
         return "\n".join(lines)
 
     def _repr_html_(self):
+        try:
+            pyplot("EvaluationReport")
+        except ImportError as error:
+            return fragment(report_body(self, pictures=False, note=str(error)))
         return fragment(report_body(self))
 
     def scalars(self):

@@ -35,6 +35,10 @@ class Scores:
 
     swapped : bool, default=False
         Whether the positive class is the first of the classifier's.
+
+    called : ndarray of shape (n,) or None, default=None
+        What ``predict`` answers, where it was asked: True for the positive class of two, or the
+        number of the class.
     """
 
     values: np.ndarray
@@ -44,6 +48,7 @@ class Scores:
     threshold: float | None = None
     threshold_origin: str = ""
     swapped: bool = False
+    called: np.ndarray | None = None
 
     def describe(self, names):
         """Write the most probable class of each film with its score."""
@@ -68,15 +73,31 @@ def final_estimator(estimator):
             return estimator
 
 
-def _own_threshold(estimator, method):
-    """Return where ``estimator.predict`` cuts, and where that comes from."""
-    final = final_estimator(estimator)
-    fixed = 0.5 if method == "predict_proba" else 0.0
+def plain(value):
+    """Return a class label as Python has it, which is how messages show it."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _own_threshold(final, method, classes, at, values, called):
+    """Return where ``predict`` cuts the scores of the positive class, and where that comes from.
+
+    The wrappers that move the threshold cut the score of a positive class of their own, which may
+    be the other one. What they called positive decides between the numbers that it can be.
+    """
+    cut, origin, other = (0.5 if method == "predict_proba" else 0.0), "the estimator's own", False
     if isinstance(final, TunedThresholdClassifierCV):
-        return float(final.best_threshold_), "tuned on the training data"
-    if isinstance(final, FixedThresholdClassifier) and final.threshold != "auto":
-        return float(final.threshold), "fixed in the estimator"
-    return fixed, "the estimator's own"
+        cut, origin, other = float(final.best_threshold_), "tuned on the training data", at == 0
+    elif isinstance(final, FixedThresholdClassifier) and final.threshold != "auto":
+        theirs = _positive_index(classes, final.pos_label, "FixedThresholdClassifier")
+        cut, origin, other = float(final.threshold), "fixed in the estimator", at != theirs
+    if called is None:
+        return cut, origin
+    numbers = [cut, (1.0 - cut) if method == "predict_proba" else -cut]
+    numbers = numbers[::-1] if other else numbers
+    # Ties may go to the negative class, as in the argmax of two equal probabilities.
+    numbers = [end for number in numbers for end in (number, np.nextafter(number, np.inf))]
+    agree = [int(np.sum((values >= number) == called)) for number in numbers]
+    return float(numbers[int(np.argmax(agree))]), origin
 
 
 def _response_method(estimator, caller):
@@ -121,7 +142,7 @@ def check_scores(values, caller):
     return values
 
 
-def predict_scores(estimator, X, *, multilabel=False, pos_label=None, caller):
+def predict_scores(estimator, X, *, multilabel=False, pos_label=None, with_calls=False, caller):
     """Ask a fitted classifier for its scores.
 
     Parameters
@@ -137,6 +158,9 @@ def predict_scores(estimator, X, *, multilabel=False, pos_label=None, caller):
 
     pos_label : object, default=None
         Positive class of two; None takes ``classes_[1]``.
+
+    with_calls : bool, default=False
+        Whether to ask ``predict`` as well, of classes.
 
     caller : str
         What the user called.
@@ -166,16 +190,32 @@ def predict_scores(estimator, X, *, multilabel=False, pos_label=None, caller):
             f"{caller} got {type(estimator).__name__}, which knows the class {classes.tolist()} "
             "only; expected at least two classes in fit."
         )
+    answers = None
+    if with_calls and hasattr(estimator, "predict"):
+        answers = np.asarray(estimator.predict(X), dtype=object).ravel()
     if len(classes) > 2:
-        return Scores(values, "multiclass", classes.tolist(), probability)
+        if answers is not None:
+            answers = (answers[:, None] == classes.astype(object)).argmax(axis=1)
+        return Scores(values, "multiclass", classes.tolist(), probability, called=answers)
     at = _positive_index(classes, pos_label, caller)
     if values.ndim == 2:
         values = values[:, at]
     elif at == 0:
         values = -values
-    threshold, origin = _own_threshold(estimator, method)
-    ordered = [classes[1 - at].item(), classes[at].item()]
-    return Scores(values, "binary", ordered, probability, threshold, origin, swapped=at == 0)
+    called = None if answers is None else np.asarray(answers == classes[at], dtype=bool)
+    threshold, origin = _own_threshold(
+        final_estimator(estimator), method, classes, at, values, called
+    )
+    return Scores(
+        values,
+        "binary",
+        [plain(classes[1 - at]), plain(classes[at])],
+        probability,
+        threshold,
+        origin,
+        swapped=at == 0,
+        called=called,
+    )
 
 
 def _positive_index(classes, pos_label, caller):
@@ -192,19 +232,65 @@ def _positive_index(classes, pos_label, caller):
 
 def check_labels(y, caller):
     """Return y as an array: one class per film, or a column of 0, 1 and NaN per label."""
-    y = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.ndim not in (1, 2) or not len(y):
+    # An array from a list of strings and NaN would turn the NaN into a class.
+    y = y.to_numpy() if hasattr(y, "to_numpy") else y
+    known = np.asarray(y, dtype=None if hasattr(y, "dtype") else object)
+    known = known[:, 0] if known.ndim == 2 and known.shape[1] == 1 else known
+    if known.ndim not in (1, 2) or not len(known):
         raise ValueError(
-            f"{caller} got y of shape {y.shape}; expected one class per film, or a column of 0, 1 "
-            "and NaN per label."
+            f"{caller} got y of shape {known.shape}; expected one class per film, or a column of "
+            "0, 1 and NaN per label."
         )
-    if y.ndim == 1 and pd.isna(y).any():
+    missing = pd.isna(known)
+    if known.ndim == 1 and missing.any():
         raise ValueError(
-            f"{caller} got {int(pd.isna(y).sum())} films without a class (NaN or None); leave "
+            f"{caller} got {int(missing.sum())} films without a class (NaN or None); leave "
             "them out."
         )
-    return y
+    if known.ndim == 1:
+        return known if hasattr(y, "dtype") else np.asarray(known.tolist())
+    try:
+        return np.where(missing, np.nan, known).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{caller} got y of shape {known.shape} that holds no numbers ({error}); expected 0, "
+            "1 or NaN (unknown) in each cell."
+        ) from error
+
+
+def ordered_classes(y, pos_label, caller):
+    """Return the classes in y in order, the positive one last where it is named."""
+    classes = [plain(value) for value in pd.unique(check_labels(y, caller).ravel())]
+    try:
+        classes = sorted(classes)
+    except TypeError as error:
+        if pos_label is None:
+            raise ValueError(
+                f"{caller} got classes that have no order ({classes[:5]}); pass pos_label=<the "
+                "positive one>."
+            ) from error
+    if pos_label is not None:
+        classes = [name for name in classes if name != pos_label] + [pos_label]
+    return classes
+
+
+def refuse_strange(y, classes, caller):
+    """Raise if y holds classes that the classifier does not know, or one class only."""
+    found = [plain(value) for value in pd.unique(y)]
+    strange = sorted(repr(value) for value in found if value not in classes)
+    if strange:
+        raise ValueError(
+            f"{caller} got the classes {', '.join(strange[:5])} in y, which the classifier does "
+            f"not know; it knows {classes}."
+        )
+    if len(found) < 2:
+        other = "two classes at least"
+        if len(classes) == 2:
+            other = f"both {classes[0]!r} and {classes[1]!r}"
+        raise ValueError(
+            f"{caller} got films of the class {found[0]!r} only; expected films of {other}, since "
+            "nothing can be told apart otherwise."
+        )
 
 
 def check_binary(y, classes, caller):
@@ -231,15 +317,5 @@ def check_binary(y, classes, caller):
         raise ValueError(
             f"{caller} got y of shape {y.shape}; expected one class per film, shape (n,)."
         )
-    strange = sorted({repr(value) for value in y[~np.isin(y, classes)].tolist()})
-    if strange:
-        raise ValueError(
-            f"{caller} got the classes {', '.join(strange[:5])} in y, which the classifier does "
-            f"not know; it knows {classes}."
-        )
-    if len(np.unique(y)) < 2:
-        raise ValueError(
-            f"{caller} got films of the class {y[0].item()!r} only; expected films of both "
-            f"{classes[0]!r} and {classes[1]!r}, since nothing can be told apart otherwise."
-        )
-    return (y == classes[1]).astype(np.int64)
+    refuse_strange(y, classes, caller)
+    return np.asarray(y.astype(object) == classes[1]).astype(np.int64)

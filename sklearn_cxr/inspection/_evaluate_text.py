@@ -17,6 +17,11 @@ TITLES = {
 }
 
 
+def calibration_bins(n):
+    """Return how many bins the calibration of n films is judged in."""
+    return min(10, max(2, n // 10))
+
+
 def format_interval(row, digits=3):
     """Write an estimate with its interval, without where there is none; "-" without estimate."""
     if np.isnan(row["estimate"]):

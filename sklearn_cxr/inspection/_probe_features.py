@@ -7,6 +7,7 @@ import pandas as pd
 from PIL import Image
 
 from sklearn_cxr.exceptions import FallbackWarning
+from sklearn_cxr.inspection._audit_associations import readings_of
 from sklearn_cxr.inspection._audit_films import file_facts
 from sklearn_cxr.preprocessing import LungCrop
 from sklearn_cxr.utils._warn import warn
@@ -125,7 +126,7 @@ def _lung_region(films, rng):
     return region
 
 
-def metadata_table(films, frame, metadata):
+def metadata_table(films, frame, metadata, n_jobs=None):
     """Gather what is known of each film beside its pixels.
 
     Parameters
@@ -139,16 +140,20 @@ def metadata_table(films, frame, metadata):
     metadata : list of str
         Columns of it.
 
+    n_jobs : int or None, default=None
+        Number of threads that read headers.
+
     Returns
     -------
     DataFrame or None
-        Numbers and categories; None where nothing varies.
+        Numbers (float64) and words (object); None where nothing varies.
     """
     table = pd.DataFrame(index=range(len(films)))
     if films.paths is not None:
-        table = file_facts(films.paths)[_FILE_COLUMNS]
+        table = file_facts(films.paths, levels=False, n_jobs=n_jobs)[_FILE_COLUMNS]
     for name in metadata:
         if frame is not None and name in frame.columns:
-            table[name] = frame[name].to_numpy()
+            # As numbers or words, whatever mixture they are: an encoder sorts what it gets.
+            table[name] = readings_of(frame[name])[0]
     table = table[[c for c in table.columns if table[c].nunique(dropna=False) > 1]]
     return table if len(table.columns) else None

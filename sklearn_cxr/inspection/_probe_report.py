@@ -5,92 +5,8 @@ import pandas as pd
 
 from sklearn_cxr.inspection import _html
 from sklearn_cxr.inspection._display_base import COLORS, MARKERS, cycle, one_axes
+from sklearn_cxr.inspection._probe_table import COLUMNS, MODEL, enough_patients, undecided
 from sklearn_cxr.metrics import roc_auc_interval
-
-MODEL = "your model"
-_BLIND = {"border", "outside_lungs", "metadata"}
-_SEEN = {
-    "border": "outer 15 % of each side",
-    "outside_lungs": "all but lungs and mediastinum",
-    "thumbnail": "8 x 8 pixels",
-    "histogram": "grey levels without places",
-    "metadata": "files and metadata",
-    MODEL: "what you give it",
-}
-COLUMNS = ["probe", "sees", "label", "auc", "low", "high", "share_of_model", "verdict"]
-
-
-def probe_table(scores, labels, patients, *, threshold, confidence):
-    """Area under the curve of each probe, with its interval by patient.
-
-    Parameters
-    ----------
-    scores : dict of ndarray of shape (n, k)
-        Score of each film for each class, or for each label, by probe.
-
-    labels : Labels
-        The labels.
-
-    patients : ndarray of shape (n,), dtype int64
-        Number of the patient.
-
-    threshold : float
-        AUC from which on a probe lights up.
-
-    confidence : float
-        Level of the intervals.
-
-    Returns
-    -------
-    DataFrame
-        A row for each probe and class (the second one of two), or label.
-    """
-    rows = []
-    for label, positive, column in _questions(labels):
-        areas = {}
-        for name, values in scores.items():
-            areas[name] = _area(positive, values[:, column], patients, confidence)
-        model = areas.get(MODEL, (np.nan,) * 3)[0]
-        for name, (auc, low, high) in areas.items():
-            share = (auc - 0.5) / (model - 0.5) if model > 0.5 else np.nan
-            verdict = _verdict(name, auc, low, threshold)
-            rows.append((name, _SEEN.get(name, ""), label, auc, low, high, share, verdict))
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _questions(labels):
-    """Yield the name of each class or label, what is positive (NaN: unknown), and its column."""
-    if len(labels.names) > 1:
-        for column, (name, classes) in enumerate(zip(labels.names, labels.classes, strict=True)):
-            codes = labels.codes[:, column]
-            one = classes.index(1) if 1 in classes else -2
-            yield name, np.where(codes < 0, np.nan, codes == one), column
-        return
-    codes, classes = labels.codes[:, 0], labels.classes[0]
-    for column in range(1 if len(classes) == 2 else 0, len(classes)):
-        yield str(classes[column]), (codes == column).astype(float), column
-
-
-def _area(positive, score, patients, confidence):
-    known = ~np.isnan(positive) & ~np.isnan(score)
-    for value in (0, 1):
-        # An interval takes two patients on each side.
-        if len(np.unique(patients[known & (positive == value)])) < 2:
-            return np.nan, np.nan, np.nan
-    found = roc_auc_interval(
-        positive[known].astype(int), score[known], groups=patients[known], confidence=confidence
-    )
-    return found.estimate, found.low, found.high
-
-
-def _verdict(name, auc, low, threshold):
-    if name == MODEL:
-        return ""
-    if np.isnan(auc):
-        return "unknown"
-    if low <= threshold:
-        return "quiet"
-    return "shortcut" if name in _BLIND else "coarse cue"
 
 
 class ShortcutProbes:
@@ -104,7 +20,7 @@ class ShortcutProbes:
         A row for each probe and class (the second one of two), or label: probe, sees, label,
         auc, low, high, share_of_model (of the model's AUC above 0.5), verdict. "shortcut": a
         probe that does not see the lungs lights up; "coarse cue": one that sees them coarsely
-        does; "quiet": neither.
+        does; "quiet": neither; "unknown": fewer than ten patients on a side, or no score.
 
     threshold : float, default=0.6
         AUC above which the lower end of the interval has to lie.
@@ -146,9 +62,22 @@ class ShortcutProbes:
     @property
     def title(self):
         """One line that says how it stands."""
-        if not self.shortcuts:
-            return "Shortcut probes: none lights up"
-        return f"Shortcut probes: lit by {', '.join(self.shortcuts).replace('_', ' ')}"
+        judged = self.table[self.table["probe"] != MODEL]
+        unknown = judged["verdict"] == "unknown"
+        if unknown.all():
+            return "Shortcut probes: none could be judged"
+        text = "none lights up"
+        if self.shortcuts:
+            text = f"lit by {', '.join(self.shortcuts).replace('_', ' ')}"
+        if unknown.any():
+            left = judged[unknown].groupby("probe", sort=False).size()
+            every = judged.groupby("probe").size()
+            names = [
+                f"{name.replace('_', ' ')}{'' if n == every[name] else ' for some labels'}"
+                for name, n in left.items()
+            ]
+            text += f"; not judged: {', '.join(names)}"
+        return f"Shortcut probes: {text}"
 
     def __repr__(self):
         return f"<ShortcutProbes: {self.title[17:]}>"
@@ -299,10 +228,15 @@ class ShortcutProbesDisplay:
             The display, drawn.
         """
         rows = []
+        y_true, groups = np.asarray(y_true), np.asarray(groups)
+        enough = enough_patients(y_true == np.unique(y_true)[-1], groups)
         for name, values in scores.items():
-            found = roc_auc_interval(y_true, values, groups=groups, confidence=confidence)
+            found = roc_auc_interval(
+                y_true, values, groups=groups, confidence=confidence, transform="logit"
+            )
             # Whether it sees the lungs is not known of a probe that was made elsewhere.
             lit = "lit" if found.low > threshold and name != MODEL else ""
+            lit = lit if enough else undecided(name)
             area = (found.estimate, found.low, found.high)
             rows.append((name, "", "", *area, np.nan, lit))
         return cls(pd.DataFrame(rows, columns=COLUMNS), threshold=threshold).plot(ax=ax)
@@ -355,8 +289,12 @@ class ShortcutProbesDisplay:
 
     def _draw(self, ax, part, probes, shift, number, label):
         one = self.table["label"].nunique() == 1
+        named = next((name for name in probes if not np.isnan(part.loc[name, "auc"])), None)
         for place, name in enumerate(probes):
             row = part.loc[name]
+            if np.isnan(row["auc"]):
+                ax.text(0.5, place + shift, " not judged", fontsize=9, va="center")
+                continue
             lit = row["verdict"] in ("shortcut", "lit")
             color = COLORS[1] if lit and one else COLORS[0] if one else cycle(COLORS, number)
             ax.errorbar(
@@ -368,7 +306,7 @@ class ShortcutProbesDisplay:
                 capsize=3,
                 linestyle="none",
                 markerfacecolor=color if lit or name == MODEL else "white",
-                label=label if place == 0 else None,
+                label=label if name == named else None,
             )
             if lit and one:
                 ax.annotate(

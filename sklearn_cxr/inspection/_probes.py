@@ -20,7 +20,9 @@ from sklearn.utils.validation import has_fit_parameter
 from sklearn_cxr.inspection._audit_films import Films
 from sklearn_cxr.inspection._audit_tables import read_groups, read_labels
 from sklearn_cxr.inspection._probe_features import metadata_table, pixel_features
-from sklearn_cxr.inspection._probe_report import ShortcutProbes, probe_table
+from sklearn_cxr.inspection._probe_report import ShortcutProbes
+from sklearn_cxr.inspection._probe_table import probe_table
+from sklearn_cxr.metrics._scorers import _column_of_one
 from sklearn_cxr.model_selection import MultilabelStratifiedGroupKFold, check_patient_leakage
 from sklearn_cxr.utils._sklearn import (
     HasMethods,
@@ -158,7 +160,10 @@ def shortcut_probes(
     Notes
     -----
     Scores are ranked within each test fold before they are put together, because models of
-    different folds are not on one scale. The intervals count patients, not films.
+    different folds are not on one scale. The intervals count patients, not films, and are made
+    on the logit scale, which covers better where there are few of them. With fewer than ten
+    patients of a class, or outside of it, no verdict is given: "unknown". So it is where nothing
+    is known of the films beside their pixels.
 
     "thumbnail" and "histogram" see the lungs, coarsely: disease that whitens a lung lights them
     up, and rightly so. They are cues, not shortcuts; what matters is how much better the model
@@ -202,10 +207,16 @@ def shortcut_probes(
     folds = _make_folds(cv, labels, patients, rng, caller)
     features, region = pixel_features(films, wanted, rng)
     inputs = {name: (features[name], _linear()) for name in wanted if name in features}
-    beside = metadata_table(films, frame, list(metadata)) if "metadata" in wanted else None
+    beside = None
+    if "metadata" in wanted:
+        beside = metadata_table(films, frame, list(metadata), n_jobs)
     if beside is not None:
         inputs["metadata"] = (beside, _boosted(beside))
     scores = {name: _probe(*pair, labels, folds) for name, pair in inputs.items()}
+    if "metadata" in wanted and beside is None:
+        # Nothing is known: no score, and a row that says so.
+        width = len(labels.classes[0]) if len(labels.names) == 1 else len(labels.names)
+        scores["metadata"] = np.full((len(films), width), np.nan)
     if estimator is not None:
         params = {} if fit_params is None else dict(fit_params)
         scores["your model"] = _judge(estimator, X, y, groups, labels, folds, params)
@@ -347,7 +358,9 @@ def _predict(fitted, X, labels, width):
         return np.stack([-values, values], axis=1) if values.ndim == 1 else values
     proba = fitted.predict_proba(X)
     if isinstance(proba, list):
-        return np.stack([column[:, 1] for column in proba], axis=1)
+        # A label that had one class in training has one column, be it of 0 or of 1.
+        pairs = zip(proba, fitted.classes_, strict=True)
+        return np.stack([_column_of_one(part, classes) for part, classes in pairs], axis=1)
     if len(labels.names) > 1:
         return proba
     out = np.zeros((len(proba), width))

@@ -9,6 +9,7 @@ from sklearn.model_selection import StratifiedGroupKFold, check_cv, cross_valida
 from sklearn.utils import indexable
 
 from sklearn_cxr.inspection._display_base import generator
+from sklearn_cxr.model_selection import MultilabelStratifiedGroupKFold
 from sklearn_cxr.model_selection._groups import encode_groups
 from sklearn_cxr.utils._sklearn import (
     GroupsConsumerMixin,
@@ -36,21 +37,44 @@ class _ReadySplits(GroupsConsumerMixin):
         return len(self.splits)
 
 
-def _order(codes, y, rng):
-    """Patients in an order in which every beginning has about the class shares of all."""
-    patients, first = np.unique(codes, return_index=True)
+def _classes(y):
+    """Give each class a number, or return None where y holds quantities.
+
+    Of several labels, the class is the rarest one that the film has.
+    """
+    if y.ndim == 2:
+        has = np.asarray(y == 1, dtype=bool)
+        rarest = np.argsort(has.sum(axis=0), kind="stable")
+        return np.where(has.any(axis=1), has[:, rarest].argmax(axis=1), len(rarest))
+    if y.dtype.kind == "f" and not np.array_equal(y, np.floor(y)):
+        return None
+    return pd.factorize(y)[0]
+
+
+def _order(codes, classes, rng):
+    """Patients in an order in which every beginning has about the class shares of all.
+
+    One patient of each class comes first, so that no beginning that can have it lacks a class.
+    """
+    patients, numbers = np.unique(codes, return_inverse=True)
     shuffled = rng.permutation(len(patients))
-    if y is None:
+    if classes is None:
         return patients[shuffled]
-    classes = y[first][shuffled]
+    # A patient counts for the rarest class that the films are of.
+    sizes = np.bincount(classes)
+    own = np.empty(len(patients), dtype=np.int64)
+    common_first = np.argsort(-sizes[classes], kind="stable")
+    own[numbers[common_first]] = classes[common_first]
+    own = own[shuffled]
     place = np.empty(len(patients))
-    for name in np.unique(classes):
-        at = np.flatnonzero(classes == name)
+    for name in np.unique(own):
+        at = np.flatnonzero(own == name)
         place[at] = (np.arange(len(at)) + rng.uniform()) / len(at)
+        place[at[0]] -= 1
     return patients[shuffled[np.argsort(place, kind="stable")]]
 
 
-def _sizes(n_patients, most):
+def _sizes(n_patients, most, least):
     """Numbers of patients: as given, or shares of those on the smallest training side."""
     values = np.asarray(n_patients)
     if values.ndim != 1 or not len(values) or values.dtype.kind not in "iuf":
@@ -64,7 +88,8 @@ def _sizes(n_patients, most):
                 f"{_CALLER} got shares from {values.min():g} to {values.max():g} in n_patients; "
                 "expected shares in (0, 1], or whole numbers of patients."
             )
-        values = np.maximum(1, np.floor(values * most + 1e-9)).astype(np.int64)
+        values = np.floor(values * most + 1e-9).astype(np.int64)
+        values = np.maximum(min(least, most), values)
     if values.min() < 1 or values.max() > most:
         raise ValueError(
             f"{_CALLER} got n_patients from {values.min()} to {values.max()}; expected 1 to "
@@ -73,7 +98,7 @@ def _sizes(n_patients, most):
     return np.unique(values)
 
 
-def _nested_splits(X, y, codes, *, cv, n_patients, rng):
+def _nested_splits(X, y, codes, *, cv, n_patients, rng, classifier):
     """Training rows of the first patients of each fold, for each number of them."""
     folds = list(cv.split(X, y, codes))
     for train, test in folds:
@@ -84,17 +109,34 @@ def _nested_splits(X, y, codes, *, cv, n_patients, rng):
                 "pass a splitter by group, such as StratifiedGroupKFold."
             )
     most = min(len(np.unique(codes[train])) for train, _ in folds)
-    sizes = _sizes(n_patients, most)
     labels = np.asarray(y)
-    stratify = labels if labels.ndim == 1 and labels.dtype.kind in "OUSbiu" else None
+    classes = _classes(labels)
+    # A classifier of classes learns nothing from films that lack one of them.
+    needed = classes if classifier and labels.ndim == 1 else None
+    least = 1 if needed is None else len(np.unique(needed))
+    sizes = _sizes(n_patients, most, least)
     splits, images = [], np.empty((len(sizes), len(folds)), dtype=np.int64)
     for fold, (train, test) in enumerate(folds):
-        order = _order(codes[train], None if stratify is None else stratify[train], rng)
+        order = _order(codes[train], None if classes is None else classes[train], rng)
         for number, size in enumerate(sizes):
             rows = train[np.isin(codes[train], order[:size])]
+            if needed is not None:
+                _require_classes(labels, rows, train, size, fold)
             images[number, fold] = len(rows)
             splits.append((rows, test))
     return splits, sizes, images
+
+
+def _require_classes(y, rows, train, size, fold):
+    """Raise if the chosen patients lack a class of the fold's training side."""
+    lacking = set(y[train].tolist()) - set(y[rows].tolist())
+    if lacking:
+        shown = ", ".join(sorted(map(repr, lacking))[:5])
+        raise ValueError(
+            f"{_CALLER} got n_patients with {size}, and in fold {fold} the {size} patients have "
+            f"no film of the class {shown}; expected a patient of each class. Ask for more "
+            "patients."
+        )
 
 
 @validate_params(
@@ -144,10 +186,12 @@ def learning_curve_by_patients(
         Patient of each film.
 
     n_patients : array-like of int or float, default=(0.1, 0.25, 0.5, 0.75, 1.0)
-        Numbers of patients, or shares, in (0, 1], of those on the smallest training side.
+        Numbers of patients, or shares, in (0, 1], of those on the smallest training side; of
+        these at least one patient of each class.
 
     cv : int, splitter by group or iterable, default=5
-        A number stands for that many folds of ``StratifiedGroupKFold``, shuffled.
+        A number stands for that many folds of ``StratifiedGroupKFold``, shuffled, or of
+        :class:`~sklearn_cxr.model_selection.MultilabelStratifiedGroupKFold` for several labels.
 
     scoring : str or callable, default=None
         Scorer; None takes the estimator's ``score``.
@@ -171,8 +215,8 @@ def learning_curve_by_patients(
     Raises
     ------
     ValueError
-        If a fold has fewer patients than asked for, `cv` parts the films of a patient, or a
-        patient id is missing.
+        If a fold has fewer patients than asked for, the patients asked for lack a class, `cv`
+        parts the films of a patient, or a patient id is missing.
 
     See Also
     --------
@@ -197,9 +241,19 @@ def learning_curve_by_patients(
     codes, _ = encode_groups(groups, _num_samples(X), caller=_CALLER)
     rng = generator(random_state)
     if isinstance(cv, Integral):
-        cv = StratifiedGroupKFold(cv, shuffle=True, random_state=rng.randint(2**31 - 1))
+        several = np.ndim(y) == 2 and np.shape(y)[1] > 1
+        kind = MultilabelStratifiedGroupKFold if several else StratifiedGroupKFold
+        cv = kind(cv, shuffle=True, random_state=rng.randint(2**31 - 1))
     cv = check_cv(cv, y, classifier=is_classifier(estimator))
-    splits, sizes, images = _nested_splits(X, y, codes, cv=cv, n_patients=n_patients, rng=rng)
+    splits, sizes, images = _nested_splits(
+        X,
+        y,
+        codes,
+        cv=cv,
+        n_patients=n_patients,
+        rng=rng,
+        classifier=is_classifier(estimator),
+    )
     arguments = {"groups": groups, "params": params}
     if _routing_enabled():
         arguments = {"params": {**(params or {}), "groups": groups}}

@@ -7,17 +7,19 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from sklearn_cxr.inspection._evaluate_scores import check_binary, check_scores
+from sklearn_cxr.inspection._evaluate_scores import check_binary, check_scores, ordered_classes
 from sklearn_cxr.metrics import roc_auc_interval
 from sklearn_cxr.metrics._interval import share_interval
 from sklearn_cxr.model_selection._groups import encode_groups
-from sklearn_cxr.utils._sklearn import Interval, validate_params
+from sklearn_cxr.utils._sklearn import Interval, StrOptions, validate_params
 
 COLUMNS = ("age", "sex", "view")
 UNKNOWN = "unknown"
 _AGE_EDGES = (0, 18, 40, 60, 80)
 # A column of numbers with more values than this is cut into quarters.
 _MOST_VALUES = 8
+# More parts than this are no parts but ids or dates.
+_MOST_PARTS = 30
 _CALLER = "subgroup_report"
 
 
@@ -32,14 +34,15 @@ def share_or_nan(hits, codes, confidence):
     return tuple(share_interval(hits, codes, n_patients, confidence)[:3])
 
 
-def auc_or_nan(y, score, codes, confidence):
+def auc_or_nan(y, score, codes, confidence, transform):
     """AUC with its interval: none without two patients of each class, no AUC without a class."""
     if len(np.unique(y)) < 2:
         return np.nan, np.nan, np.nan
     patients = np.arange(len(y)) if codes is None else codes
     if min(len(np.unique(patients[y == label])) for label in (0, 1)) < 2:
         return float(roc_auc_score(y, score)), np.nan, np.nan
-    return tuple(roc_auc_interval(y, score, groups=codes, confidence=confidence)[:3])
+    limits = roc_auc_interval(y, score, groups=codes, transform=transform, confidence=confidence)
+    return tuple(limits[:3])
 
 
 def _bin(values, edges):
@@ -56,6 +59,17 @@ def _bin(values, edges):
         names.append(f"{low:g}-{high - 1:g}" if whole else f"{low:g} to < {high:g}")
     names = [f"< {edges[0]:g}", *names, f">= {edges[-1]:g}"]
     return np.searchsorted(edges, values, side="right"), names
+
+
+def _refuse_many_values(known):
+    """Raise on a column that names nearly every film for itself, such as ids or dates."""
+    values = known.unique()
+    if len(values) > _MOST_PARTS:
+        raise ValueError(
+            f"{_CALLER} got the column {known.name!r} with {len(values)} different values, such "
+            f"as {values[0]!s}; expected at most {_MOST_PARTS} parts. Turn it into numbers and "
+            "pass bins, or cut it beforehand, as with pandas.cut."
+        )
 
 
 def split_column(column, edges=None):
@@ -90,6 +104,7 @@ def split_column(column, edges=None):
             )
         codes[~missing], names = _bin(known.to_numpy(dtype=float), edges)
     else:
+        _refuse_many_values(known)
         names = sorted(known.unique(), key=lambda v: (isinstance(v, str), v))
         at = {value: code for code, value in enumerate(names)}
         codes[~missing] = [at[value] for value in known]
@@ -117,9 +132,8 @@ def choose_columns(frame, columns, n, caller):
     return list(columns)
 
 
-def _measure(y, score, codes, threshold, confidence):
+def _measure(y, score, called, codes, confidence, transform):
     """Count and measure some films: a row of the table."""
-    called = score >= threshold
     rates = {
         "accuracy": (called == (y == 1), np.ones(len(y), dtype=bool)),
         "sensitivity": (called, y == 1),
@@ -134,7 +148,7 @@ def _measure(y, score, codes, threshold, confidence):
         part = None if codes is None else codes[among]
         limits = share_or_nan(hits[among], part, confidence)
         row.update(zip((name, f"{name}_low", f"{name}_high"), limits, strict=True))
-    limits = auc_or_nan(y, score, codes, confidence)
+    limits = auc_or_nan(y, score, codes, confidence, transform)
     row.update(zip(("roc_auc", "roc_auc_low", "roc_auc_high"), limits, strict=True))
     return row
 
@@ -146,6 +160,7 @@ def _measure(y, score, codes, threshold, confidence):
         "threshold": [Interval(Real, None, None, closed="neither")],
         "bins": [dict, None],
         "confidence": [Interval(Real, 0, 1, closed="neither")],
+        "transform": [StrOptions({"logit"}), None],
     },
     prefer_skip_nested_validation=True,
 )
@@ -160,6 +175,7 @@ def subgroup_report(
     pos_label=None,
     bins=None,
     confidence=0.95,
+    transform="logit",
 ):
     """Count films and measure a classifier of two classes in parts of them.
 
@@ -196,6 +212,10 @@ def subgroup_report(
     confidence : float, default=0.95
         Coverage of the intervals, in (0, 1).
 
+    transform : {"logit"} or None, default="logit"
+        Scale of the intervals of the AUC, as in :func:`sklearn_cxr.metrics.roc_auc_interval`:
+        small parts need the logit.
+
     Returns
     -------
     DataFrame
@@ -207,7 +227,8 @@ def subgroup_report(
     Raises
     ------
     ValueError
-        If lengths differ, a column is absent, scores are not finite or one class is absent.
+        If lengths differ, a column is absent or has more than 30 different values that are no
+        numbers, scores are not finite or one class is absent.
 
     Notes
     -----
@@ -238,35 +259,81 @@ def subgroup_report(
     view   AP           20       0.5          0.0
            PA           80       1.0          1.0
     """
-    classes = np.unique(np.asarray(y)).tolist()
-    if pos_label is not None:
-        classes = [name for name in classes if name != pos_label] + [pos_label]
+    y, score = check_classes_and_scores(y, score, pos_label, _CALLER)
+    return parts_of_calls(
+        y,
+        score,
+        score >= threshold,
+        frame=frame,
+        columns=columns,
+        codes=None if groups is None else encode_groups(groups, len(y), caller=_CALLER)[0],
+        bins=bins,
+        confidence=confidence,
+        transform=transform,
+    )
+
+
+def check_classes_and_scores(y, score, pos_label, caller):
+    """Return 0/1 labels of two classes, and a finite score for each."""
+    classes = ordered_classes(y, pos_label, caller)
     if len(classes) > 2:
         raise ValueError(
-            f"{_CALLER} got the classes {classes[:5]}; expected two. For one class against the "
+            f"{caller} got the classes {classes[:5]}; expected two. For one class against the "
             "others pass y == that class and its probability."
         )
-    y = check_binary(y, classes if len(classes) == 2 else classes * 2, _CALLER)
-    score = check_scores(score, _CALLER)
+    y = check_binary(y, classes if len(classes) == 2 else classes * 2, caller)
+    score = check_scores(score, caller)
     if score.shape != y.shape:
         raise ValueError(
-            f"{_CALLER} got scores of shape {score.shape} for {len(y)} films; expected one score "
+            f"{caller} got scores of shape {score.shape} for {len(y)} films; expected one score "
             "of the positive class per film."
         )
+    return y, score
+
+
+def parts_of_calls(
+    y,
+    score,
+    called,
+    *,
+    frame,
+    columns=None,
+    codes=None,
+    bins=None,
+    confidence=0.95,
+    transform="logit",
+):
+    """Make the table of films that are called positive by whatever rule.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), 0 or 1
+        What the films show.
+
+    score : ndarray of shape (n,)
+        Score of the positive class.
+
+    called : ndarray of shape (n,), dtype bool
+        Which films are called positive.
+
+    frame, columns, bins, confidence, transform
+        As in `subgroup_report`.
+
+    codes : ndarray of shape (n,), dtype int, or None
+        Number of each film's patient.
+
+    Returns
+    -------
+    DataFrame
+        As `subgroup_report` returns it.
+    """
     columns = choose_columns(frame, columns, len(y), _CALLER)
-    codes = None if groups is None else encode_groups(groups, len(y), caller=_CALLER)[0]
-    return measure_parts(
-        frame,
-        columns,
-        bins,
-        lambda chosen: _measure(
-            y[chosen],
-            score[chosen],
-            None if codes is None else codes[chosen],
-            threshold,
-            confidence,
-        ),
-    )
+
+    def measure(chosen):
+        part = None if codes is None else codes[chosen]
+        return _measure(y[chosen], score[chosen], called[chosen], part, confidence, transform)
+
+    return measure_parts(frame, columns, bins, measure)
 
 
 def measure_parts(frame, columns, bins, measure):

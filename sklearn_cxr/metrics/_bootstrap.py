@@ -84,8 +84,10 @@ def bootstrap_interval(
     metric : callable
         A metric of scikit-learn or of this library, or any function ``metric(y, score)`` that
         answers a number or an array. If it takes `sample_weight`, patients are weighted by how
-        often they are drawn, which is the same and faster. For other parameters pass
-        ``functools.partial(metric, average=None)``.
+        often they are drawn, which is faster, and the same but for metrics that average over the
+        classes that they see, such as a macro F1 score: there a class that a resample lacks
+        counts as if nobody had found it, which ``stratify=True`` avoids. For other parameters
+        pass ``functools.partial(metric, average=None)``.
 
     y : array-like of shape (n_samples,) or (n_samples, n_labels)
         True labels as `metric` takes them.
@@ -120,8 +122,8 @@ def bootstrap_interval(
     Raises
     ------
     ValueError
-        If lengths differ, there are fewer than two patients (in a stratum), or the metric is
-        not defined on these labels.
+        If lengths differ, there are fewer than two patients (of a class that is stratified
+        by), or the metric is not defined on these labels.
 
     Warns
     -----
@@ -206,7 +208,7 @@ def _strata(y, codes, n_patients, stratify, caller):
                 "label at a time, or stratify=False."
             )
         return None
-    return patient_strata(numbers, codes, n_patients, stratify=stratify, caller=caller)
+    return patient_strata(y, codes, n_patients, stratify=stratify, caller=caller)
 
 
 def bootstrap_values(kernel, codes, n_patients, *, strata, n_resamples, random_state):
@@ -339,8 +341,10 @@ def _fast_kernel(metric, y, score):
     else:
         labels, score = y.astype(np.float64), score.astype(np.float64)
     columns = zip(labels.T, score.T, strict=True)
-    kernels = [make(label == 1, own, ~np.isnan(label)) for label, own in columns]
-    return stacked(kernels, "macro" if y.ndim == 1 else average)
+    skip = metric in (nan_roc_auc_score, nan_average_precision_score)
+    given = {"both": True} if metric is nan_average_precision_score else {}
+    kernels = [make(label == 1, own, ~np.isnan(label), **given) for label, own in columns]
+    return stacked(kernels, "macro" if y.ndim == 1 else average, skip_undefined=skip)
 
 
 def _weighted_kernel(metric, y, score):

@@ -22,7 +22,7 @@ _PARAMETERS = {
 }
 
 
-def _binned(y, probability, n_bins, strategy, pos_label, caller):
+def binned(y, probability, n_bins, strategy, pos_label=None, caller="calibration_error_interval"):
     """Return label less probability of each image, and its bin."""
     positive, _ = check_positive(y, caller=caller, pos_label=pos_label)
     probability = check_score(probability, len(positive), caller=caller, name="probability")
@@ -105,7 +105,7 @@ def calibration_error(
     >>> round(calibration_error(y, probability), 3)
     0.1
     """
-    distance, bins = _binned(y, probability, n_bins, strategy, pos_label, "calibration_error")
+    distance, bins = binned(y, probability, n_bins, strategy, pos_label, "calibration_error")
     weights = _check_sample_weight(sample_weight, distance, dtype=np.float64)
     sums = np.bincount(bins, weights=weights * distance, minlength=n_bins)
     return float(np.abs(sums).sum() / weights.sum())
@@ -213,7 +213,7 @@ def calibration_error_interval(
     0.263 (0.223 to 0.304)
     """
     caller = "calibration_error_interval"
-    distance, bins = _binned(y, probability, n_bins, strategy, pos_label, caller)
+    distance, bins = binned(y, probability, n_bins, strategy, pos_label, caller)
     codes, n_patients = check_patients(groups, len(distance), caller=caller)
     codes = np.arange(len(distance)) if codes is None else codes
     cells = codes * n_bins + bins

@@ -153,7 +153,7 @@ def interval_of_area(auc, positive, deviations, codes, n_patients, confidence, *
     Returns
     -------
     Interval
-        The area with its interval.
+        The area with its interval, NaN where no variance can be seen.
     """
     if auc in (0.0, 1.0):
         pairs = separable_pairs(positive, codes, n_patients)
@@ -161,6 +161,9 @@ def interval_of_area(auc, positive, deviations, codes, n_patients, confidence, *
         low, high = (end, 1.0) if auc == 1 else (0.0, 1 - end)
         return Interval(auc, low, high, confidence)
     variance = clustered_variance(positive, deviations, codes, n_patients)
+    if variance == 0 and deviations.any():
+        # Errors of patients that cancel out say nothing; one score for all is known to be useless.
+        return Interval(auc, np.nan, np.nan, confidence)
     if transform == "logit":
         return logit_interval(auc, variance, confidence)
     return normal_interval(auc, variance, confidence, bounds=(0.0, 1.0))

@@ -80,7 +80,7 @@ def _called_kernel(positive, score, known, finish):
     return values
 
 
-def average_precision_kernel(positive, score, known=True):
+def average_precision_kernel(positive, score, known=True, *, both=False):
     """Return the weighted average precision as a function of the weights.
 
     Parameters
@@ -94,6 +94,9 @@ def average_precision_kernel(positive, score, known=True):
     known : bool or ndarray of shape (n_samples,), dtype=bool, default=True
         Which labels are known.
 
+    both : bool, default=False
+        Whether the average is undefined without negative images too.
+
     Returns
     -------
     callable
@@ -102,7 +105,8 @@ def average_precision_kernel(positive, score, known=True):
 
     def finish(weights, found, false, negatives):
         precision = np.where(found > 0, found / (found + false), 0.0)
-        return np.einsum("ij,ij->j", weights, precision) / weights.sum(axis=0)
+        averages = np.einsum("ij,ij->j", weights, precision) / weights.sum(axis=0)
+        return np.where(negatives > 0, averages, np.nan) if both else averages
 
     return _called_kernel(positive, score, known, finish)
 
@@ -165,11 +169,20 @@ def mean_kernel(losses):
     return means
 
 
-def stacked(kernels, average):
-    """Return several labels' kernels as one, their mean if `average` is "macro"."""
+def stacked(kernels, average, *, skip_undefined=False):
+    """Return several labels' kernels as one, their mean if `average` is "macro".
+
+    With `skip_undefined` the mean is that of the labels that are defined in a resample.
+    """
 
     def values(gather):
         each = np.stack([kernel(gather) for kernel in kernels])
-        return each.mean(axis=0) if average == "macro" else each
+        if average != "macro":
+            return each
+        if not skip_undefined:
+            return each.mean(axis=0)
+        defined = np.isfinite(each)
+        with np.errstate(invalid="ignore"):
+            return np.where(defined, each, 0.0).sum(axis=0) / defined.sum(axis=0)
 
     return values

@@ -8,7 +8,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from sklearn_cxr.metrics._checks import check_multilabel, check_patients, label_columns
 from sklearn_cxr.metrics._delong import interval_of_area, patient_sums, placements
-from sklearn_cxr.metrics._interval import normal_interval
+from sklearn_cxr.metrics._interval import logit_interval, normal_interval
 from sklearn_cxr.metrics._kernels import auc_kernel, average_precision_kernel
 from sklearn_cxr.utils._sklearn import Interval as Range
 from sklearn_cxr.utils._sklearn import StrOptions, _check_sample_weight, validate_params
@@ -178,10 +178,11 @@ def _warn_about_undefined(undefined, names, caller):
         "label_names": ["array-like", None],
         "groups": ["array-like", None],
         "confidence": [Range(Real, 0, 1, closed="neither")],
+        "transform": [StrOptions({"logit"}), None],
     },
     prefer_skip_nested_validation=True,
 )
-def multilabel_report(Y, P, *, label_names=None, groups=None, confidence=0.95):
+def multilabel_report(Y, P, label_names=None, groups=None, *, confidence=0.95, transform="logit"):
     """Table of all labels: counts, prevalence, area under the ROC curve, average precision.
 
     Parameters
@@ -202,6 +203,10 @@ def multilabel_report(Y, P, *, label_names=None, groups=None, confidence=0.95):
 
     confidence : float, default=0.95
         Level of the intervals, in (0, 1).
+
+    transform : {"logit"} or None, default="logit"
+        Scale on which the areas are taken as normally distributed, as in
+        :func:`roc_auc_interval`: rare labels need the logit.
 
     Returns
     -------
@@ -252,9 +257,9 @@ def multilabel_report(Y, P, *, label_names=None, groups=None, confidence=0.95):
     mean      <NA>        <NA>        <NA>       0.412
     >>> report[["roc_auc", "roc_auc_low", "roc_auc_high"]].round(3)
               roc_auc  roc_auc_low  roc_auc_high
-    effusion    0.747        0.678         0.816
-    mass        0.749        0.675         0.822
-    mean        0.748        0.698         0.798
+    effusion    0.747        0.672         0.809
+    mass        0.749        0.668         0.815
+    mean        0.748        0.695         0.794
     """
     caller = "multilabel_report"
     names = label_columns(Y) or label_columns(P)
@@ -264,13 +269,13 @@ def multilabel_report(Y, P, *, label_names=None, groups=None, confidence=0.95):
     codes = np.arange(len(Y)) if codes is None else codes
     rows, contributions = [], []
     for label, score in zip(Y.T, P.T, strict=True):
-        row, contribution = _report_row(label, score, codes, n_patients, confidence)
+        row, contribution = _report_row(label, score, codes, n_patients, confidence, transform)
         rows.append(row)
         contributions.append(contribution)
     table = pd.DataFrame(rows, index=names)
     _warn_about_undefined(table["roc_auc"].isna().to_numpy(), names, caller)
-    _warn_about_intervals(table, caller)
-    table.loc["mean"] = _mean_row(table, contributions, confidence)
+    _warn_about_intervals(table.index[[part is None for part in contributions]], table, caller)
+    table.loc["mean"] = _mean_row(table, contributions, confidence, transform)
     counts = ["n", "n_patients", "n_positive"]
     table[counts] = table[counts].astype("Int64")
     table.attrs["confidence"] = confidence
@@ -288,7 +293,7 @@ def _label_names(given, columns, n_labels, caller):
     return names
 
 
-def _report_row(label, score, codes, n_patients, confidence):
+def _report_row(label, score, codes, n_patients, confidence, transform):
     """Return the cells of one label and what each patient contributes to its area."""
     known = ~np.isnan(label)
     positive, score, codes = label[known] == 1, score[known], codes[known]
@@ -309,15 +314,21 @@ def _report_row(label, score, codes, n_patients, confidence):
         return row, None
     own = np.unique(codes, return_inverse=True)[1]
     interval = interval_of_area(
-        row["roc_auc"], positive, deviations, own, row["n_patients"], confidence
+        row["roc_auc"],
+        positive,
+        deviations,
+        own,
+        row["n_patients"],
+        confidence,
+        transform=transform,
     )
     row["roc_auc_low"], row["roc_auc_high"] = interval.low, interval.high
     # The factors of Obuchowski's two variances, shared out to the patients.
     return row, sum(np.sqrt(n / (n - 1)) * part for n, part in zip(sums[2], sums[:2], strict=True))
 
 
-def _warn_about_intervals(table, caller):
-    short = table.index[table["roc_auc"].notna() & table["roc_auc_low"].isna()]
+def _warn_about_intervals(without, table, caller):
+    short = [name for name in without if not np.isnan(table.loc[name, "roc_auc"])]
     if len(short):
         warn(
             f"{caller}: fewer than 2 patients with positive, or with negative, images of label "
@@ -326,7 +337,7 @@ def _warn_about_intervals(table, caller):
         )
 
 
-def _mean_row(table, contributions, confidence):
+def _mean_row(table, contributions, confidence, transform):
     row = table.mean()
     row[["n", "n_patients", "n_positive"]] = np.nan
     row["prevalence"] = table.loc[table["roc_auc"].notna(), "prevalence"].mean()
@@ -335,10 +346,15 @@ def _mean_row(table, contributions, confidence):
     if defined and len(defined) == table["roc_auc"].notna().sum():
         summed = np.mean(defined, axis=0)
         variance = float(summed @ summed)
-        interval = normal_interval(row["roc_auc"], variance, confidence, bounds=(0.0, 1.0))
-        row["roc_auc_low"], row["roc_auc_high"] = interval.low, interval.high
         if variance == 0:
             # No label has an error: then the mean is no surer than the least sure label.
-            row["roc_auc_low"] = table["roc_auc_low"].min()
-            row["roc_auc_high"] = table["roc_auc_high"].max()
+            known = table[table["roc_auc"].notna()]
+            row["roc_auc_low"] = known["roc_auc_low"].min(skipna=False)
+            row["roc_auc_high"] = known["roc_auc_high"].max(skipna=False)
+        elif transform == "logit":
+            interval = logit_interval(row["roc_auc"], variance, confidence)
+            row["roc_auc_low"], row["roc_auc_high"] = interval.low, interval.high
+        else:
+            interval = normal_interval(row["roc_auc"], variance, confidence, bounds=(0.0, 1.0))
+            row["roc_auc_low"], row["roc_auc_high"] = interval.low, interval.high
     return row

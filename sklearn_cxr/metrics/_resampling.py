@@ -73,7 +73,7 @@ def patient_strata(classes, codes, n_patients, *, stratify, caller):
     Raises
     ------
     ValueError
-        If a stratum has one patient.
+        If a class has one patient; with ``stratify=True`` also if a stratum has one.
     """
     if stratify is False:
         return None
@@ -88,11 +88,17 @@ def patient_strata(classes, codes, n_patients, *, stratify, caller):
     stratum = np.empty(n_patients, dtype=np.int64)
     stratum[pairs["patient"].to_numpy()[order]] = pairs["class"].to_numpy()[order]
     strata = [np.flatnonzero(stratum == number) for number in range(len(names))]
-    for name, members in zip(names, strata, strict=True):
-        if len(members) == 1:
+    for name, members, held in zip(names, strata, holders, strict=True):
+        if held == 1 or (len(members) == 1 and stratify is True):
+            shown = getattr(name, "item", lambda name=name: name)()
+            others = "" if held == 1 else " and no rarer one"
             raise ValueError(
-                f"{caller} got one patient with the class "
-                f"{getattr(name, 'item', lambda name=name: name)()!r}; expected at least 2 to "
-                "resample from, since how much they differ cannot be seen in one."
+                f"{caller} got one patient with the class {shown!r}{others}; expected at least 2 "
+                "to resample from, since how much they differ cannot be seen in one."
             )
-    return [members for members in strata if len(members)]
+    strata = [members for members in strata if len(members)]
+    # One patient alone would never be left out: it is drawn among those of the largest stratum.
+    single = [members for members in strata if len(members) == 1]
+    strata = sorted((members for members in strata if len(members) > 1), key=len)
+    rest = np.sort(np.concatenate([*strata[-1:], *single]))
+    return [*strata[:-1], rest]

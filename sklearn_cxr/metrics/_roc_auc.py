@@ -70,7 +70,7 @@ def roc_auc_interval(
     transform : {"logit"} or None, default=None
         Scale on which the area is taken as normally distributed, for ``method="delong"``. None
         is the area itself, cut at 0 and 1, as other software reports it. "logit" covers better
-        for few patients and areas above 0.9.
+        for few patients and areas above 0.9; it is what the reports of this library use.
 
     confidence : float, default=0.95
         Level of the interval, in (0, 1).
@@ -88,7 +88,8 @@ def roc_auc_interval(
     Returns
     -------
     Interval
-        The area, equal to that of :func:`sklearn.metrics.roc_auc_score`, with its interval.
+        The area, equal to that of :func:`sklearn.metrics.roc_auc_score`, with its interval,
+        whose ends are NaN where the errors of patients cancel out so that no variance is seen.
 
     Raises
     ------

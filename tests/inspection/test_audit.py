@@ -221,6 +221,93 @@ def test_two_devices_show_as_clusters_of_brightness(films):
     assert "brightness_cluster" in associated(report)
 
 
+@pytest.mark.parametrize("known", ["all", "none", "some"])
+def test_clusters_are_found_within_patients_and_without_their_ids(films, known):
+    images, dark = films.images.copy(), np.arange(90) % 2 == 0
+    images[dark] = images[dark] * 0.4
+    # Each patient has dark films and bright ones.
+    groups = (np.arange(90) // 6).astype(object)
+    groups[{"all": 90, "none": 0, "some": 30}[known] :] = None
+    report = audit(films, images, groups=groups)
+    assert rows_of(report, "brightness_clusters") == list(np.flatnonzero(dark))
+
+
+def test_many_films_of_one_patient_are_no_cluster(films):
+    images, groups = films.images.copy(), np.arange(90)
+    images[:40] = images[:40] * 0.4
+    groups[:40] = 0
+    assert "brightness_clusters" not in set(audit(films, images, groups=groups).findings["check"])
+    two = audit(films, images, groups=np.arange(90) % 2)
+    assert "brightness clusters: fewer than 3 patients" in two.not_checked
+
+
+def test_a_film_that_uses_few_of_its_levels_is_found_and_no_blank(films):
+    images = films.images.astype(np.uint16) * 257
+    images[5] = images[5] // 64
+    images[6] = images[6] // 16
+    images[7] = 30000
+    report = audit(films, images)
+    assert rows_of(report, "unused_range") == [5, 6]
+    assert rows_of(report, "blank") == [7]
+    assert "unused_range" in checks(report, "warning")
+    used = report.facts["used_range"]
+    assert used[5] == pytest.approx((int(images[5].max()) - int(images[5].min())) / 65535)
+    # Said what white is, nothing is amiss.
+    report = audit(films, films.images.astype(np.uint16) * 4, value_range=(0, 1023))
+    assert checks(report, "error", "warning") == set()
+
+
+def test_each_leaky_fold_is_looked_at(films):
+    patients = np.arange(90) // 2
+    parts = [np.flatnonzero(patients % 3 == k) for k in range(3)]
+    folds = [(np.setdiff1d(np.arange(90), test), test) for test in parts]
+    # Patient 0 leaks in the first fold, patient 7 in the third, where film 15 is on both sides.
+    folds[0] = (np.append(folds[0][0], 0), np.setdiff1d(parts[0], 0))
+    folds[2] = (np.append(folds[2][0], 15), np.append(parts[2], [14, 15]))
+    folds[2] = (np.setdiff1d(folds[2][0], 14), folds[2][1])
+    report = audit(films, groups=patients, splits=folds)
+    assert rows_of(report, "films_in_several_splits") == [15]
+    leaks = report.images.query("check == 'patients_across_splits'")
+    assert sorted(leaks["row"]) == [0, 1]
+    assert set(leaks["detail"]) == {"split 0"}
+    message = report.findings.set_index("check").loc["patients_across_splits", "message"]
+    assert message.startswith("1 patient (2 films) in") and "in 1 of 3 splits" in message
+    folds[2] = (np.append(np.setdiff1d(np.arange(90), parts[2]), 4), np.setdiff1d(parts[2], 4))
+    report = audit(films, groups=patients, splits=folds)
+    leaks = report.images.query("check == 'patients_across_splits'")
+    assert dict(zip(leaks["row"], leaks["detail"], strict=True)) == {
+        0: "split 0",
+        1: "split 0",
+        4: "split 2",
+        5: "split 2",
+    }
+    assert report.findings.set_index("check").loc["patients_across_splits", "n_sets"] == 2
+
+
+def test_a_part_without_films_is_allowed(films):
+    report = audit(films, groups=np.arange(90), splits={"train": range(90), "test": []})
+    assert checks(report, "error") == set()
+    assert audit(films, splits={"train": []}).n_images == 90
+
+
+def test_what_cannot_be_tested_is_listed(films):
+    frame = pd.DataFrame(
+        {
+            "device": [f"device {i % 40}" for i in range(90)],
+            "taken": pd.Timestamp("2020-01-01") + pd.to_timedelta(400 * films.target, unit="D"),
+            "accession": [f"a{i}" for i in range(90)],
+            "sex": "F",
+        }
+    )
+    report = audit(films, frame=frame, metadata=list(frame), groups=np.arange(90))
+    tested = set(report.associations["variable"])
+    assert {"device", "taken"} <= tested and not {"accession", "sex"} & tested
+    assert "taken" in associated(report)
+    listed = "\n".join(report.not_checked)
+    assert "association with the label of sex: one value only" in listed
+    assert "association with the label of accession: 90 different values" in listed
+
+
 def test_borders_and_markers_are_counted(films):
     images = films.images.copy()
     images[[2, 8], :, :20] = 0

@@ -144,6 +144,23 @@ def test_every_form_of_the_pixels_gives_the_same(films, form):
     pd.testing.assert_frame_equal(plain.facts, other.facts)
 
 
+def test_levels_are_judged_before_they_become_8_bits(films, tmp_path):
+    paths = [tmp_path / f"{i:02d}.png" for i in range(24)]
+    for path, image in zip(paths, films.images, strict=False):
+        Image.fromarray(image.astype(np.uint16) * 257).save(path)
+    Image.fromarray(films.images[3].astype(np.uint16) * 4).save(paths[3])
+    Image.fromarray(films.images[4].astype(np.uint16) * 16).save(paths[4])
+    Image.fromarray(np.full((112, 112), 9000, np.uint16)).save(paths[5])
+    Image.fromarray(films.images[6] // 5).save(paths[6])
+    for n_jobs in (None, 2):
+        report = audit_dataset(list(map(str, paths)), n_jobs=n_jobs)
+        assert rows_of(report, "unused_range") == [3, 4, 6]
+        assert rows_of(report, "blank") == [5]
+        used = report.facts["used_range"]
+        assert used[3] == pytest.approx(np.ptp(films.images[3].astype(int)) * 4 / 65535)
+        assert used[0] == pytest.approx(np.ptp(films.images[0].astype(int)) / 255)
+
+
 def test_pixels_that_are_no_numbers_are_found(films):
     images = films.images / 255
     images[3, 0, :2] = [np.nan, np.inf]

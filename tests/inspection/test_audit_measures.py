@@ -47,7 +47,7 @@ def test_thumbnails_and_levels_by_hand():
     expected = image.reshape(32, 2, 32, 2).mean(axis=(1, 3))
     np.testing.assert_allclose(measured["thumb"][0], expected, atol=1)
     np.testing.assert_allclose(measured["mean_intensity"], image.mean() / 255, atol=0.002)
-    assert measured["spread"] == [255]
+    assert measured["used_range"] == [1]
     assert np.isnan(measured["marker_score"]).all()
 
 

@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 from audit_common import audit, checks, rows_of, split_names
 
@@ -43,6 +44,23 @@ def test_the_report_is_one_file_that_needs_no_other(films, tmp_path):
     notebook = report._repr_html_()
     assert "<img" not in notebook and "identical across patients" in notebook
     assert len(audit(films, images, n_thumbnails=0).thumbnails) == 0
+
+
+def test_each_finding_shows_its_own_films(films):
+    y = np.full(90, "common", dtype=object)
+    y[:4] = ["rare a", "rare a", "rare b", "rare b"]
+    report = audit(films, y=y, groups=np.arange(90))
+    found = report.findings.query("check == 'few_patients'")
+    assert len(found) == 2
+    for number, finding in found.iterrows():
+        rows = report.images.loc[report.images["finding"] == number, "row"].tolist()
+        assert rows == ([0, 1] if "rare a" in finding["message"] else [2, 3])
+    assert (report.images.groupby("finding")["check"].nunique() == 1).all()
+    sizes = report.images.groupby("finding").size()
+    assert (report.findings.loc[sizes.index, "n_images"] == sizes).all()
+    sections = report._body(pictures=True).split("<h2>")
+    shown = [part for part in sections if "few patients</h2>" in part]
+    assert [part.count("<figure>") for part in shown] == [2, 2]
 
 
 def test_what_comes_from_outside_is_escaped(films, tmp_path):

@@ -1,8 +1,11 @@
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from sklearn.decomposition import PCA
+from torch import nn
 
+from sklearn_cxr.feature_extraction import BackboneFeatures
 from sklearn_cxr.inspection import EmbeddingDisplay
 from sklearn_cxr.preprocessing import Flatten
 
@@ -76,6 +79,27 @@ def test_through_a_transformer(clouds):
     images = X.reshape(60, 4, 4)
     display = EmbeddingDisplay.from_estimator(Flatten().fit(images), images, y)
     assert np.array_equal(display.embedding, EmbeddingDisplay.from_features(X, y).embedding)
+
+
+@pytest.mark.parametrize("method", ["pca", "kmeans"])
+def test_features_of_a_layer_of_a_network(method):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    y = np.repeat(["dark", "bright"], 6)
+    images = np.random.RandomState(0).randint(0, 60, size=(12, 32, 32)).astype(np.uint8)
+    images[6:] += 180
+    extractor = BackboneFeatures(
+        backbone=network, weights=None, layer="0", precision="float32", random_state=0
+    ).fit(images)
+    display = EmbeddingDisplay.from_estimator(extractor, images, y, method=method, random_state=0)
+    features = extractor.transform(images)
+    assert features.shape == (12, 4)
+    expected = PCA(2, svd_solver="full").fit_transform(features.astype(np.float64))
+    np.testing.assert_allclose(np.abs(display.embedding), np.abs(expected), atol=1e-3)
+    # The first component of a layer that only filters is the brightness.
+    signs = np.sign(display.embedding[:, 0])
+    assert len(set(signs[:6])) == len(set(signs[6:])) == 1 and signs[0] != signs[-1]
 
 
 def test_one_feature_is_drawn_on_a_line(clouds):

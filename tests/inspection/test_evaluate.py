@@ -1,4 +1,5 @@
 import json
+import sys
 
 import matplotlib
 import numpy as np
@@ -12,6 +13,8 @@ from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
     confusion_matrix,
+    make_scorer,
+    recall_score,
     roc_auc_score,
 )
 from sklearn.model_selection import (
@@ -19,11 +22,18 @@ from sklearn.model_selection import (
     GridSearchCV,
     TunedThresholdClassifierCV,
 )
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from sklearn_cxr.exceptions import PatientLeakageError
-from sklearn_cxr.inspection import EvaluationReport, compare_reports, evaluate
+from sklearn_cxr.inspection import (
+    ErrorGalleryDisplay,
+    EvaluationReport,
+    SubgroupDisplay,
+    compare_reports,
+    evaluate,
+)
 from sklearn_cxr.metrics import calibration_error, operating_point, roc_auc_interval, roc_auc_test
 from sklearn_cxr.preprocessing import Flatten
 
@@ -78,12 +88,12 @@ def test_figures_of_two_classes(films):
         "specificity": tn / (tn + fp),
         "ppv": tp / (tp + fp),
         "npv": tn / (tn + fn),
-        "calibration_error": calibration_error(y, score),
+        "calibration_error": calibration_error(y, score, strategy="quantile"),
         "brier": brier_score_loss(y, score),
     }
     assert figures.index.tolist() == list(expected)
     np.testing.assert_allclose(figures, list(expected.values()))
-    limits = roc_auc_interval(y, score, groups=groups)
+    limits = roc_auc_interval(y, score, groups=groups, transform="logit")
     np.testing.assert_allclose(report.metrics.loc["roc_auc", ["low", "high"]], limits[1:3])
     assert (report.metrics["low"] <= figures).all()
     assert (report.metrics["high"] >= figures).all()
@@ -128,7 +138,126 @@ def test_labels_and_the_positive_class(films):
     )
 
 
+FORMS = {
+    "list": list,
+    "U": np.asarray,
+    "object series": lambda words: pd.Series(list(words), dtype=object, index=range(240, 0, -1)),
+    "string series": lambda words: pd.Series(list(words), dtype="string"),
+    "categories": lambda words: pd.Series(pd.Categorical(words)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_words_in_any_form(films, form):
+    X, y, groups = films
+    words = FORMS[form](np.where(y == 1, "well", "ill"))
+    model = LogisticRegression().fit(X, words)
+    report = evaluate(model, X, words, groups=groups, n_resamples=10)
+    expected = roc_auc_score(y, model.predict_proba(X)[:, 1])
+    np.testing.assert_allclose(report.metrics.loc["roc_auc", "estimate"], expected)
+    assert report.names == ["ill", "well"]
+    frame = pd.DataFrame({"sex": ["F", "M"] * 120})
+    display = SubgroupDisplay.from_estimator(
+        model, X, words, frame=frame, columns=[], metrics=["accuracy"]
+    )
+    assert display.report.loc[("all", "all"), "n_positive"] == y.sum()
+    images = np.zeros((240, 4, 4))
+    gallery = ErrorGalleryDisplay.from_estimator(model, X, words, images=images, n_errors=1)
+    wrong = (np.asarray(model.predict(X)) == "well") != (y == 1)
+    assert sum(gallery.counts.values()) == wrong.sum()
+    matplotlib.pyplot.close("all")
+    with pytest.raises(ValueError, match="films of the class 'ill' only; expected films of both"):
+        evaluate(model, X, FORMS[form](np.full(240, "ill")), n_resamples=10)
+
+
+def test_three_classes_of_words_of_which_one_is_here(films):
+    X, _, groups = films
+    three = pd.Series(np.array(["a", "b", "c"])[np.arange(240) % 3], dtype=object)
+    model = LogisticRegression().fit(X, three)
+    with pytest.raises(ValueError, match="films of the class 'b' only; expected films of two"):
+        evaluate(model, X, pd.Series(["b"] * 240, dtype=object), groups=groups)
+    with pytest.raises(ValueError, match="classes 'x' in y"):
+        evaluate(model, X, pd.Series(["b", "x"] * 120, dtype=object), groups=groups)
+    with pytest.raises(ValueError, match="1 films without a class"):
+        evaluate(model, X, [None, *three[1:]], groups=groups)
+
+
 # the threshold
+
+
+def tuned(scoring):
+    return TunedThresholdClassifierCV(LogisticRegression(), cv=2, scoring=scoring, thresholds=20)
+
+
+CUTTING = {
+    "forest": RandomForestClassifier(4, random_state=0),
+    "neighbours": KNeighborsClassifier(2),
+    "fixed": FixedThresholdClassifier(LogisticRegression(), threshold=0.2),
+    "fixed, first class": FixedThresholdClassifier(
+        LogisticRegression(), threshold=0.2, pos_label=0
+    ),
+    "fixed score": FixedThresholdClassifier(
+        LogisticRegression(), threshold=1.0, response_method="decision_function"
+    ),
+    "tuned": tuned("f1"),
+    "tuned, first class": tuned(make_scorer(recall_score, pos_label=0)),
+    "linear": LinearSVC(),
+}
+
+
+@pytest.mark.parametrize("pos_label", [0, 1])
+@pytest.mark.parametrize("name", CUTTING)
+def test_the_own_threshold_is_what_predict_does(films, name, pos_label):
+    X, y, groups = films
+    X = np.column_stack([X[:, 0], np.random.RandomState(0).normal(size=(240, 2))])
+    model = CUTTING[name].fit(X[:120], y[:120])
+    test, truth = X[120:], y[120:]
+    frame = pd.DataFrame({"sex": ["F", "M"] * 60})
+    report = evaluate(
+        model, test, truth, groups=groups[120:], pos_label=pos_label, frame=frame, n_resamples=5
+    )
+    called, positive = model.predict(test) == pos_label, truth == pos_label
+    assert report.confusion.to_numpy().tolist() == confusion_matrix(positive, called).tolist()
+    np.testing.assert_allclose(report.subgroups["accuracy"].iloc[0], (called == positive).mean())
+    assert np.array_equal(report.scores >= report.threshold, called)
+    assert report.notes == []
+    if name == "fixed":
+        assert report.threshold == pytest.approx(0.2 if pos_label else 0.8)
+
+
+def test_pictures_count_what_predict_calls(films):
+    X, y, _ = films
+    model, called = OfItsOwnMind().fit(), np.arange(240) % 2 == 1
+    frame = pd.DataFrame({"sex": ["F", "M"] * 120})
+    display = SubgroupDisplay.from_estimator(model, X, y, frame=frame, metrics=["accuracy"])
+    np.testing.assert_allclose(display.report["sensitivity"].iloc[0], called[y == 1].mean())
+    images = np.zeros((240, 4, 4), dtype=np.uint8)
+    gallery = ErrorGalleryDisplay.from_estimator(model, X, y, images=images, n_errors=1)
+    assert gallery.counts["false negative"] == ((y == 1) & ~called).sum()
+    matplotlib.pyplot.close("all")
+
+
+class OfItsOwnMind(Given):
+    """Predicts what no threshold of its probability says."""
+
+    def predict(self, X):
+        return self.classes_[np.arange(len(X)) % 2]
+
+
+def test_a_predict_that_follows_no_threshold_is_believed_and_told(films):
+    X, y, groups = films
+    images = np.zeros((240, 4, 4), dtype=np.uint8)
+    report = evaluate(
+        OfItsOwnMind().fit(), X, y, groups=groups, n_resamples=5, n_errors=2, images=images
+    )
+    called = np.arange(240) % 2
+    assert report.confusion.to_numpy().tolist() == confusion_matrix(y, called).tolist()
+    assert "predict calls them" in report.notes[0]
+    missed = report.errors.loc[report.errors["kind"] == "false negative", "row"]
+    assert (called[missed] == 0).all() and (y[missed] == 1).all()
+    given = evaluate(OfItsOwnMind().fit(), X, y, groups=groups, n_resamples=5, threshold=0.5)
+    expected = confusion_matrix(y, X[:, 0] >= 0.5).tolist()
+    assert given.confusion.to_numpy().tolist() == expected
 
 
 def test_thresholds_are_told_apart(films):
@@ -261,6 +390,68 @@ def test_a_forest_of_labels_answers_a_list(films):
     assert np.array_equal(report.scores, scores)
 
 
+def test_labels_are_named_by_the_columns(films):
+    P, Y, groups = labels_of(films)
+    frame = pd.DataFrame(Y, columns=["mass", "edema"]).astype("Int64")
+    frame.loc[:9, "mass"] = pd.NA
+    report = evaluate(Given().fit(), P, frame, groups=groups)
+    assert report.labels.index.tolist() == ["mass", "edema", "mean"]
+    assert report.labels.loc["mass", "n"] == 230
+    named = evaluate(Given().fit(), P, frame, groups=groups, label_names=["a", "b"])
+    assert named.labels.index.tolist() == ["a", "b", "mean"]
+
+
+# few patients
+
+
+def test_one_patient_of_a_class_has_figures_without_intervals(films):
+    X, _, groups = films
+    y = np.zeros(240, int)
+    y[:3] = 1
+    report = judge(X, y, groups=groups, label_names=["well", "ill"])
+    np.testing.assert_allclose(
+        report.metrics.loc["average_precision", "estimate"], average_precision_score(y, X[:, 0])
+    )
+    for metric in ("roc_auc", "average_precision", "brier"):
+        assert report.metrics.loc[metric, ["low", "high"]].isna().all()
+    assert "only of ill" in report.notes[0] and len(report.notes) == 1
+    assert np.isfinite(report.metrics.loc["specificity", "low"])
+    json.loads(report.to_json())
+    draw(report)
+
+
+def test_one_patient_of_one_of_three_classes(films):
+    _, y, groups = films
+    three = np.where(groups == "p00", 2, y)
+    P = np.random.RandomState(0).dirichlet(np.ones(3), size=240)
+    with pytest.warns(UndefinedMetricWarning, match="fewer than 2 patients"):
+        report = evaluate(Given((0, 1, 2)).fit(), P, three, groups=groups, threshold=None)
+    row = report.metrics.loc["balanced_accuracy"]
+    assert np.isfinite(row["estimate"]) and np.isnan(row["low"])
+    assert "only of 2" in report.notes[0]
+
+
+def test_calibration_is_drawn_in_the_bins_of_its_error():
+    y = np.repeat([0, 1], 100)
+    score = np.full(200, 0.5)
+    score[:8] = [0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9]
+
+    def curve(order):
+        report = judge(score[order, None], y[order])
+        axis = next(a for a in draw(report).axes if a.get_title() == "Calibration")
+        return axis.containers[0].lines[0].get_xydata(), report.metrics
+
+    order = np.random.RandomState(0).permutation(200)
+    (points, metrics), (shuffled, _) = curve(np.arange(200)), curve(order)
+    np.testing.assert_allclose(points, shuffled)
+    # All films of one probability are one bin: no bin of them is all ill or all well.
+    low = score <= 0.5
+    expected = [[score[rows].mean(), y[rows].mean()] for rows in (low, ~low)]
+    np.testing.assert_allclose(points, expected)
+    error = sum(rows.mean() * abs(score[rows].mean() - y[rows].mean()) for rows in (low, ~low))
+    np.testing.assert_allclose(metrics.loc["calibration_error", "estimate"], error)
+
+
 # bad input
 
 
@@ -303,7 +494,41 @@ def test_patients_of_the_training_are_refused(films):
         judge(X, y, train_groups=["p03"])
 
 
+@pytest.mark.parametrize("kind", [int, float, np.int64])
+def test_patients_of_the_training_with_ids_of_another_type(films, kind):
+    X, y, _ = films
+    numbers = np.repeat(np.arange(60), 4)
+    seen = [kind(7), kind(100)]
+    with pytest.raises(PatientLeakageError, match="another type"):
+        judge(X, y, groups=numbers.astype(str), train_groups=seen)
+    judge(X, y, groups=numbers.astype(str), train_groups=[kind(100)])
+
+
 # what becomes of it
+
+
+def test_a_notebook_without_matplotlib_shows_the_figures(films, monkeypatch):
+    X, y, groups = films
+    report = judge(X, y, groups=groups, frame=pd.DataFrame({"sex": ["F", "M"] * 120}))
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    page = report._repr_html_()
+    assert "data:image" not in page
+    assert "sklearn-cxr[plot]" in page and "Subgroups" in page and "Figures" in page
+
+
+def test_the_model_is_written_in_full(films):
+    X, y, _ = films
+    steps = [FixedThresholdClassifier(LogisticRegression(C=1 + i / 7)) for i in range(20)]
+    model = Kept(steps).fit(X, y)
+    report = evaluate(model, X, y, n_resamples=5)
+    assert "..." not in report.model
+    assert report.model.count("FixedThresholdClassifier") == 20
+
+
+class Kept(Given):
+    def __init__(self, steps=(), classes=(0, 1)):
+        self.steps = steps
+        self.classes = classes
 
 
 def test_json_is_strict_and_holds_no_patient(films):
@@ -389,9 +614,11 @@ def test_print_and_pictures(films):
 
 def test_models_on_the_same_films_are_compared(films):
     X, y, groups = films
-    first, second = judge(X, y, groups=groups, name="a"), judge(X**3, y, groups=groups, name="b")
+    files = [f"{row}.png" for row in range(240)]
+    given = {"groups": groups, "films": files}
+    first, second = judge(X, y, name="a", **given), judge(X**3, y, name="b", **given)
     worse = np.random.RandomState(1).uniform(size=X.shape)
-    third = judge(worse, y, groups=groups, name="c")
+    third = judge(worse, y, name="c", **given)
     table = compare_reports(first, second, third)
     assert table.index.tolist() == ["a", "b", "c"]
     assert table.loc["b", "roc_auc_difference"] == 0
@@ -438,3 +665,33 @@ def test_what_makes_a_split_another(films):
         compare_reports()
     with pytest.raises(TypeError, match="int"):
         compare_reports(base, 3)
+
+
+def test_other_films_of_the_same_labels_are_not_compared(films):
+    X, _, _ = films
+    y = np.repeat([0, 1], 120)
+    other = X[::-1].copy()
+    for groups in (None, np.arange(240)):
+        first, second = judge(X, y, groups=groups), judge(other, y, groups=groups)
+        with pytest.raises(ValueError, match="different films"):
+            compare_reports(first, second)
+        table = compare_reports(first, second, allow_different_splits=True)
+        assert "roc_auc_difference" not in table
+        assert table["fingerprint"].nunique() == 2
+        again = compare_reports(first, judge(X.copy(), y, groups=groups))
+        assert again["roc_auc_difference"].iloc[1] == 0
+
+
+def test_the_same_films_in_another_form_need_a_name(films):
+    X, y, groups = films
+    wide = np.column_stack([1 - X[:, 0], X[:, 0]])
+    first, second = (judge(part, y, groups=groups) for part in (X, wide))
+    with pytest.raises(ValueError, match="pass films="):
+        compare_reports(first, second)
+    named = [judge(part, y, groups=groups, split="test") for part in (X, wide)]
+    assert "roc_auc_difference" not in compare_reports(*named)
+    files = [f"folder/{row}.png" for row in range(240)]
+    known = [judge(part, y, groups=groups, films=files) for part in (X, wide)]
+    assert compare_reports(*known)["roc_auc_difference"].iloc[1] == 0
+    with pytest.raises(ValueError, match="3 names in films for 240"):
+        judge(X, y, films=files[:3])

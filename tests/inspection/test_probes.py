@@ -8,6 +8,7 @@ from PIL import Image
 from scipy.stats import rankdata
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold, StratifiedGroupKFold
 
@@ -69,7 +70,6 @@ def test_a_view_that_goes_with_the_label_lights_the_metadata():
     assert "metadata" in probe(spoiled, probes=["metadata", "histogram"]).shortcuts
     found = probe(spoiled, probes=["metadata"], metadata=["sex"])
     assert found.shortcuts == []
-    assert len(probe(spoiled, probes=["histogram", "metadata"], frame=None).table) == 1
 
 
 def test_what_files_tell_lights_the_metadata(tmp_path):
@@ -154,7 +154,7 @@ def test_your_model_stands_beside_on_the_same_folds(clean, routing):
         ranked[test] = rankdata(-level[test]) / (len(test) + 1)
     row = found.table.set_index("probe").loc["your model"]
     assert row["auc"] == pytest.approx(roc_auc_score(clean.target, ranked))
-    expected = roc_auc_interval(clean.target, ranked, groups=clean.groups)
+    expected = roc_auc_interval(clean.target, ranked, groups=clean.groups, transform="logit")
     assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
     border = found.table.set_index("probe").loc["border"]
     assert border["share_of_model"] == pytest.approx((border["auc"] - 0.5) / (row["auc"] - 0.5))
@@ -228,6 +228,74 @@ def test_display(clean):
     legend = probe(three, probes=["border"]).plot().ax_.get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["0", "1", "2"]
     matplotlib.pyplot.close("all")
+
+
+def test_with_few_patients_there_is_no_verdict():
+    rng = np.random.RandomState(0)
+    films, patients = rng.randint(256, size=(90, 24, 24)).astype(np.uint8), np.arange(90) // 3
+    for held, verdict in ((9, "unknown"), (10, "shortcut")):
+        y = (patients < held).astype(int)
+        films[:, :4] = 60 + 120 * y[:, None, None]
+        found = shortcut_probes(films, y, patients, probes=["border"], cv=3)
+        assert found.table["auc"].iloc[0] > 0.9
+        assert found.table["verdict"].tolist() == [verdict]
+        assert found.shortcuts == ["border"] * (held == 10)
+        drawn = ShortcutProbesDisplay.from_predictions(y, {"mine": y}, groups=patients)
+        assert drawn.table["verdict"].tolist() == ["lit" if held == 10 else "unknown"]
+    with_model = shortcut_probes(
+        films, patients < 5, patients, probes=["border"], cv=3, estimator=Recorder()
+    )
+    assert with_model.table["verdict"].tolist() == ["unknown", ""]
+    matplotlib.pyplot.close("all")
+
+
+def test_what_was_not_judged_is_no_all_clear(clean):
+    nothing = probe(clean, frame=None, probes=["metadata"])
+    assert nothing.table[["probe", "verdict"]].to_numpy().tolist() == [["metadata", "unknown"]]
+    assert nothing.title == "Shortcut probes: none could be judged"
+    assert "none lights up" not in str(nothing) + nothing._repr_html_()
+    axes = nothing.plot().ax_
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["metadata"]
+    assert " not judged" in [text.get_text() for text in axes.texts]
+    some = probe(clean, frame=None, probes=["metadata", "histogram"])
+    assert some.title == "Shortcut probes: none lights up; not judged: metadata"
+    three = make(120, classes=("normal", "bacterial", "viral"))
+    both = probe(three, frame=None, probes=["metadata", "histogram"])
+    assert len(both.plot().ax_.get_legend().get_texts()) == 3
+    Y = pd.DataFrame({"a": clean.target, "b": clean.groups == clean.groups[0]}).astype(float)
+    with pytest.warns(UserWarning, match="label 1 positive in 1 patient"):
+        few = probe(clean, y=Y, probes=["histogram"])
+    assert few.title.endswith("not judged: histogram for some labels")
+    matplotlib.pyplot.close("all")
+
+
+def test_metadata_of_mixed_types_and_dates_are_taken(clean):
+    y, odd = clean.target, np.arange(160) % 2
+    mixed = pd.DataFrame({"device": [7 if i else "unit 7" for i in odd]}, dtype=object)
+    assert probe(clean, frame=mixed, metadata=["device"], probes=["metadata"]).shortcuts == []
+    mixed["device"] = [7 if label else "unit 7" for label in y]
+    mixed.loc[0, "device"] = None
+    found = probe(clean, frame=mixed, metadata=["device"], probes=["metadata"])
+    assert found.shortcuts == ["metadata"]
+    dates = pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(160) + 400 * y, unit="D")
+    ages = pd.array([int(a) if i else None for i, a in enumerate(30 + odd)], dtype="Int64")
+    given = pd.DataFrame({"date": dates, "age": ages})
+    assert probe(clean, frame=given, metadata=["date"], probes=["metadata"]).shortcuts
+    assert not probe(clean, frame=given, metadata=["age"], probes=["metadata"]).shortcuts
+
+
+def test_a_forest_stands_beside_though_a_label_lacks_a_class_in_a_fold(clean):
+    Y = pd.DataFrame({"a": clean.target, "b": clean.groups == clean.groups[0]}).astype(int)
+    folds = list(StratifiedGroupKFold(3).split(clean.images, clean.target, clean.groups))
+    flat = clean.images.reshape(160, -1)
+    model = RandomForestClassifier(5, max_depth=2, random_state=0)
+    found = probe(
+        clean, flat, y=Y, cv=folds, probes=["histogram"], estimator=model, image_shape=(64, 64)
+    )
+    # The fold that holds the one patient was scored by a forest that knows no other class than 0.
+    test = next(test for _, test in folds if clean.groups[0] in clean.groups[test])
+    assert np.ptp(found.scores["your model"][test, 1]) == 0
+    assert found.table.set_index(["label", "probe"]).loc[("a", "your model"), "auc"] > 0
 
 
 def test_html(clean):

@@ -108,6 +108,49 @@ def test_labels_of_several_columns(films):
     assert curve["test_score"].tolist() == [0.5] * 3
 
 
+def test_several_labels_have_folds_of_their_own(films):
+    X, y, groups = films
+    Y = np.column_stack([y, groups % 8 == 1]).astype(float)
+    Y[0, 0] = np.nan
+    seen = []
+
+    def scorer(estimator, X, Y):
+        seen.append(np.nansum(Y, axis=0))
+        return 0.5
+
+    curve = learning_curve_by_patients(
+        Labels(), X, Y, groups=groups, n_patients=[12], cv=5, scoring=scorer, random_state=0
+    )
+    assert len(curve) == 5
+    # Each fold has a fifth of the 10 and of the 5 patients; of twelve in training some have each.
+    assert all((found >= [3, 3]).all() for found in seen)
+
+
+@pytest.mark.parametrize("kind", [float, str])
+def test_numbers_and_words_are_stratified_alike(films, kind):
+    X, y, groups = films
+    given = {"groups": groups, "n_patients": [4, 8], "cv": StratifiedGroupKFold(4)}
+    given["scoring"] = lambda *_: 0.5
+    learning_curve_by_patients(Recorder(), X, y.astype(kind), random_state=0, **given)
+    for rows, _ in FITS:
+        assert y[rows].mean() == 0.25
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_beginning_has_each_class(films, seed):
+    X, y, groups = films
+    rare = np.where(groups < 8, 2, y)
+    curve = learning_curve_by_patients(
+        Recorder(), X, rare, groups=groups, cv=4, random_state=seed, n_patients=[0.01, 0.1]
+    )
+    assert sorted(set(curve["n_patients"])) == [3]
+    assert all(set(rare[rows]) == {0, 1, 2} for rows, _ in FITS)
+    with pytest.raises(ValueError, match=r"n_patients with 2, and in fold 0 .* no film of the"):
+        learning_curve_by_patients(
+            Recorder(), X, rare, groups=groups, cv=4, n_patients=[2], random_state=seed
+        )
+
+
 class Labels(BaseEstimator):
     def fit(self, X, Y):
         return self

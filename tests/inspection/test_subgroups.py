@@ -64,15 +64,19 @@ def test_counts_and_shares_of_every_part(films):
 
 def test_intervals_without_patients_are_wilsons(films):
     y, score, frame, _ = films
-    report = subgroup_report(y, score, frame=frame, columns=["sex"], confidence=0.9)
+    given = {"frame": frame, "columns": ["sex"], "confidence": 0.9}
+    report = subgroup_report(y, score, **given)
+    reports = {"logit": report, None: subgroup_report(y, score, transform=None, **given)}
     for value in "FM":
         part = (frame["sex"] == value).to_numpy()
         hits = int(((score[part] >= 0.5) == y[part]).sum())
         limits = binomtest(hits, int(part.sum())).proportion_ci(0.9, method="wilson")
         row = report.loc[("sex", value)]
         np.testing.assert_allclose([row["accuracy_low"], row["accuracy_high"]], limits)
-        auc = roc_auc_interval(y[part], score[part], confidence=0.9)
-        np.testing.assert_allclose([row["roc_auc_low"], row["roc_auc_high"]], auc[1:3])
+        for transform in ("logit", None):
+            auc = roc_auc_interval(y[part], score[part], confidence=0.9, transform=transform)
+            row = reports[transform].loc[("sex", value)]
+            np.testing.assert_allclose([row["roc_auc_low"], row["roc_auc_high"]], auc[1:3])
     assert report["n_patients"].isna().all()
 
 
@@ -158,6 +162,10 @@ def test_a_frame_keeps_its_index_out_of_it(films):
         ({"bins": {"age": [2, 1]}}, "ascend"),
         ({"bins": {"ward": [1, 2]}}, r"bins for \['ward'\]"),
         ({"pos_label": "ill"}, "expected two|does not know"),
+        ({"y": pd.Series(["ill", None] * 150, dtype=object)}, "150 films without a class"),
+        ({"y": ["ill", np.nan] * 150}, "150 films without a class"),
+        ({"y": pd.Series(["ill"] * 300, dtype=object)}, "class 'ill' only"),
+        ({"y": pd.Series(["ill", 3] * 150, dtype=object)}, "have no order"),
     ],
 )
 def test_errors(films, given, message):
@@ -187,3 +195,18 @@ def test_the_picture_of_an_estimator_uses_its_threshold(films):
     display = SubgroupDisplay.from_estimator(model, X, y, frame=frame)
     expected = (model.predict(X) == y).mean()
     np.testing.assert_allclose(display.report.loc[("all", "all"), "accuracy"], expected)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.date_range("2020-01-01", periods=300),
+        [f"{age:03d}Y" for age in range(300)],
+        [f"p{i}" for i in range(300)],
+    ],
+)
+def test_a_column_that_names_every_film_is_refused(films, values):
+    y, score, frame, _ = films
+    frame["column"] = values
+    with pytest.raises(ValueError, match=r"'column' with 300 different values.*pass bins"):
+        subgroup_report(y, score, frame=frame, columns=["column"])

@@ -23,6 +23,7 @@ from sklearn_cxr.metrics import (
     calibration_error,
     nan_average_precision_score,
     nan_roc_auc_score,
+    roc_auc_interval,
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
@@ -225,12 +226,64 @@ def test_strata_are_by_the_rarest_class_of_a_patient():
     classes = np.array(["normal"] * 6 + ["viral", "bacterial", "viral", "bacterial"])
     codes = np.array([0, 1, 2, 3, 4, 5, 0, 1, 6, 1])
     # viral: patients 0 and 6; bacterial: patient 1 alone; normal: the others.
-    with pytest.raises(ValueError, match="one patient with the class 'bacterial'"):
-        patient_strata(classes, codes, 7, stratify=True, caller="test")
+    for stratify in (True, "auto"):
+        with pytest.raises(ValueError, match="one patient with the class 'bacterial'"):
+            patient_strata(classes, codes, 7, stratify=stratify, caller="test")
     classes[9], codes[9] = "bacterial", 5
     found = patient_strata(classes, codes, 7, stratify="auto", caller="test")
     assert sorted(map(tuple, found)) == [(0, 6), (1, 5), (2, 3, 4)]
     assert patient_strata(classes, codes, 7, stratify=False, caller="test") is None
+
+
+def test_a_patient_left_over_is_drawn_among_the_others():
+    """Ten patients have both classes and count for the rarer one; the eleventh is alone."""
+    codes, classes = np.repeat(np.arange(11), 2), np.tile(["well", "ill"], 11)
+    classes[-1] = "well"
+    found = patient_strata(classes, codes, 11, stratify="auto", caller="test")
+    assert [members.tolist() for members in found] == [list(range(11))]
+    score = np.random.RandomState(0).normal(size=22)
+    interval = bootstrap_interval(
+        accuracy_score, classes, classes, groups=codes, n_resamples=20, random_state=0
+    )
+    assert interval[:3] == (1, 1, 1)
+    area = roc_auc_interval(
+        classes, score, groups=codes, method="bootstrap", n_resamples=50, pos_label="ill"
+    )
+    assert area.low < area.estimate < area.high
+
+
+def test_a_class_of_one_patient_is_named():
+    y = np.array(["viral"] * 30 + ["bacterial"])
+    with pytest.raises(ValueError, match="one patient with the class 'bacterial'; expected"):
+        bootstrap_interval(accuracy_score, y, y, n_resamples=5)
+
+
+def rare_label(seed=0):
+    """Two labels that most resamples have both classes of, a rare one, and an undefined one."""
+    rng = np.random.RandomState(seed)
+    groups = np.repeat(np.arange(40), 2)
+    Y = np.repeat(rng.randint(2, size=(40, 4)), 2, axis=0).astype(float)
+    Y[:, 2], Y[:, 3] = groups == 5, 0
+    return Y, rng.uniform(size=Y.shape) + 0.3 * Y, groups
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("metric", [nan_roc_auc_score, nan_average_precision_score])
+def test_labels_undefined_in_a_resample_are_left_out_as_in_the_estimate(metric, flip):
+    Y, P, groups = rare_label()
+    Y[:, 2] = 1 - Y[:, 2] if flip else Y[:, 2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        expected = by_copying(metric, Y, P, groups)
+        each = by_copying(partial(metric, average=None), Y, P, groups)
+    assert np.isnan(each[2]).any() and np.isfinite(each[2]).any()
+    np.testing.assert_allclose(by_kernel(metric, Y, P, groups), expected, atol=1e-12)
+    own = by_kernel(partial(metric, average=None), Y, P, groups)
+    np.testing.assert_allclose(own, each, atol=1e-12)
+    with pytest.warns(UndefinedMetricWarning) as caught:
+        result = bootstrap_interval(metric, Y, P, groups=groups, n_resamples=40, random_state=0)
+    assert not any("resamples" in str(warning.message) for warning in caught)
+    np.testing.assert_allclose(result[1:3], np.quantile(expected, [0.025, 0.975]))
 
 
 def test_rare_classes_are_stratified_by_themselves():

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -108,7 +109,8 @@ class TestReport:
             assert row["n"] == known.sum() and row["n_positive"] == y.sum()
             assert row["n_patients"] == len(np.unique(own))
             assert row["prevalence"] == pytest.approx(y.mean())
-            interval = roc_auc_interval(y, score, groups=own, confidence=0.9)
+            given = {"groups": own, "confidence": 0.9}
+            interval = roc_auc_interval(y, score, transform="logit", **given)
             found = row[["roc_auc", "roc_auc_low", "roc_auc_high"]].astype(float)
             assert tuple(found) == pytest.approx(interval[:3], abs=1e-12)
             assert row["average_precision"] == pytest.approx(average_precision_score(y, score))
@@ -170,6 +172,48 @@ class TestReport:
         report = multilabel_report(np.stack([y, y], axis=1), np.stack([y, y], axis=1))
         assert report["roc_auc_low"].to_numpy() == pytest.approx(0.025 ** (1 / 10))
         assert (report["roc_auc_high"] == 1).all()
+
+    def test_the_scale_of_the_intervals(self):
+        Y, P, groups = findings()
+        plain = multilabel_report(Y, P, groups=groups, transform=None)
+        known = ~np.isnan(Y[:, 0])
+        limits = roc_auc_interval(Y[known, 0], P[known, 0], groups=groups[known])
+        row = plain.iloc[0][["roc_auc_low", "roc_auc_high"]].astype(float)
+        assert tuple(row) == pytest.approx(limits[1:3], abs=1e-12)
+        mean, other = plain.loc["mean"], multilabel_report(Y, P, groups=groups).loc["mean"]
+        assert mean["roc_auc_high"] - mean["roc_auc"] == pytest.approx(
+            mean["roc_auc"] - mean["roc_auc_low"]
+        )
+
+        def logit(share):
+            return math.log(share / (1 - share))
+
+        # The same reach, by the slope of the logit.
+        slope = other["roc_auc"] * (1 - other["roc_auc"])
+        reach = (mean["roc_auc_high"] - mean["roc_auc"]) / slope
+        for end, side in (("low", -1), ("high", 1)):
+            found = logit(other[f"roc_auc_{end}"]) - logit(other["roc_auc"])
+            assert found == pytest.approx(side * reach)
+
+    def test_few_positive_patients_are_covered(self):
+        """Of 95 % intervals with five positive patients the plain ones miss too often."""
+        truth, hits = norm.cdf(1.5 / math.sqrt(2)), {"logit": 0, None: 0}
+        rng, y = np.random.RandomState(0), np.repeat([1.0, 0.0], [5, 20])
+        for _ in range(20):
+            # Fifteen labels at a time, of the same films.
+            scores = rng.normal(size=(25, 15)) + 1.5 * y[:, None]
+            labels = np.repeat(y[:, None], 15, axis=1)
+            for transform in hits:
+                table = multilabel_report(labels, scores, transform=transform).iloc[:15]
+                inside = (table["roc_auc_low"] <= truth) & (table["roc_auc_high"] >= truth)
+                hits[transform] += int(inside.sum())
+        assert hits["logit"] / 300 >= 0.93 > hits[None] / 300
+
+    def test_names_and_patients_by_position(self):
+        Y, P, groups = findings(n_labels=2)
+        names = ["mass", "edema"]
+        expected = multilabel_report(Y, P, label_names=names, groups=groups)
+        pd.testing.assert_frame_equal(multilabel_report(Y, P, names, groups), expected)
 
     def test_names_come_from_the_columns(self):
         Y, P, _ = findings(n_labels=2)

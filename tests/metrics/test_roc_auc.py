@@ -232,6 +232,15 @@ def test_scores_that_order_alike_do_not_differ():
     assert result == (0.0, 0.0, 0.0, 0.0, 1.0, pytest.approx(area), pytest.approx(area), 0.95)
 
 
+def test_errors_that_cancel_out_have_no_interval():
+    """Each patient is as far above the mean with one film as below it with the other."""
+    y, score, groups = [1, 0, 1, 0], [1, 0, 3, 2], [0, 0, 1, 1]
+    for transform in (None, "logit"):
+        interval = roc_auc_interval(y, score, groups=groups, transform=transform)
+        assert interval.estimate == 0.75
+        assert math.isnan(interval.low) and math.isnan(interval.high)
+
+
 def test_a_difference_without_variance_has_no_p_value():
     y = np.repeat([0, 1], 5)
     result = roc_auc_test(y, np.arange(10), -np.arange(10))
