@@ -48,11 +48,12 @@ class Body(nn.Module):
         self.body = clf.net_.module_.body
 
     def forward(self, images):
+        """Return logits."""
         return self.body(images)
 
 
 def plain_skorch(clf, X, y, epochs, batch_size, device):
-    """skorch as its users write it: float32 arrays, three channels, a DataLoader."""
+    """Train with skorch as its users do: float32 arrays, three channels, a DataLoader."""
     channels = len(clf.mean_)
     mean, std = np.float32(clf.mean_), np.float32(clf.std_)
     images = (X[:, None].astype(np.float32) / 255 - mean[:, None, None]) / std[:, None, None]
@@ -75,7 +76,7 @@ def plain_skorch(clf, X, y, epochs, batch_size, device):
 
 
 def bare_loop(clf, X, y, epochs, batch_size, device, dtype):
-    """What can be reached: everything resident, the same precision and layout, nothing else."""
+    """Train as fast as can be: everything resident, same precision and layout, nothing else."""
     module = clf.net_.module_.to(device).train()
     images, labels = torch.from_numpy(X).to(device), torch.from_numpy(y).float().to(device)
     optimizer = torch.optim.AdamW(module.parameters(), fused=True)
@@ -179,7 +180,7 @@ def one(options):
 
 
 def sweep(options):
-    """33 settings of a head by patient-grouped folds: cached features, or the backbone each time."""
+    """Search 33 heads by patient-grouped folds: features kept, or the backbone each time."""
     X, y = films(options.images, 224)
     patients = np.repeat(np.arange(len(X) // 2 + 1), 2)[: len(X)]
     hidden = [(1024, 512), (1024, 512, 256, 128, 64), (1024, 512, 512, 256, 256, 128, 128, 64)]
@@ -204,7 +205,7 @@ def sweep(options):
     two = grid | {"denseheadclassifier__lr": [1e-3], "denseheadclassifier__hidden": hidden[:2]}
     peer = search(two, None) / 2 * 33
     print(
-        f"\nsweep of 33 heads over {len(X)} images: {ours:.1f} s with the cache, {peer:.1f} s with "
+        f"\nsweep of 33 heads, {len(X)} images: {ours:.1f} s with the cache, {peer:.1f} s with "
         f"the backbone in each fit (extrapolated from 2 settings): 1/{peer / ours:.1f}"
     )
 

@@ -5,8 +5,8 @@ Transfer learning, frozen and fine-tuned
 A network that has seen a million photographs already knows edges, textures and shapes. It can be
 used as it is, with a logistic regression on its features, or be trained further on films. Both
 are estimators: :class:`~sklearn_cxr.feature_extraction.BackboneFeatures` and
-:class:`~sklearn_cxr.neural_network.TransferClassifier`. Here they meet phantom films, with the small
-EfficientNet-Lite0, whose weights come with the extra ``weights`` and need no download.
+:class:`~sklearn_cxr.neural_network.TransferClassifier`. Here they meet phantom films, with the
+small EfficientNet-Lite0, whose weights come with the extra ``weights`` and need no download.
 """
 
 # %%
@@ -39,8 +39,8 @@ X, X_test, y, y_test, patients, patients_test = patient_train_test_split(
 # Three models
 # ------------
 #
-# Pixels alone; the frozen network; the network fine-tuned for a few epochs. ``early_stopping`` holds
-# out training patients of its own and keeps the best epoch.
+# Pixels alone; the frozen network; the network fine-tuned for a few epochs. ``early_stopping``
+# holds out training patients of its own and keeps the best epoch.
 
 models = {
     "pixels": PixelLogisticRegression(C=1e-3),

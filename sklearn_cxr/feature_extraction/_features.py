@@ -17,7 +17,7 @@ from sklearn_cxr.feature_extraction._network import FrozenBackbone
 from sklearn_cxr.neural_network._device import resolve_device, resolve_precision
 from sklearn_cxr.neural_network._inference import batches_in_order
 from sklearn_cxr.neural_network._prepare import Prepare
-from sklearn_cxr.neural_network._weights import check_contamination
+from sklearn_cxr.neural_network._weights import NEUTRAL_MEAN, NEUTRAL_STD, check_contamination
 from sklearn_cxr.utils._chunks import chunk_slices, validate_rows
 from sklearn_cxr.utils._images import level_dtype, level_range
 from sklearn_cxr.utils._sklearn import (
@@ -137,13 +137,21 @@ class BackboneFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     many images are in its batch.
 
     The images are not resized: a network for 224 pixels answers at other sizes too, unless it is
-    a vision transformer. Weights without a known normalisation get grey levels in [0, 1].
+    a vision transformer. Weights without a known normalisation, such as those of a network of
+    your own, get grey levels in [0, 1] less 0.5 and divided by 0.25, as in
+    :class:`~sklearn_cxr.neural_network.TransferClassifier`.
 
-    For a network of your own the cache also tells apart the code of its ``forward`` methods, but
-    not functions that these call: give another `cache_dir` when you change one.
+    For a network of your own the cache also tells apart its methods, attributes and buffers, but
+    not functions elsewhere that these call: give another `cache_dir` when you change one. What
+    it cannot tell apart raises.
+
+    The files of weights that come from torchvision are held to the checksums in their names;
+    those of timm and torchxrayvision are published without one, so give `sha256` where it
+    matters that a file is the same as ever.
 
     A fitted transformer carries its weights; unpickling downloads nothing and works without a
-    GPU.
+    GPU. A module given as `backbone` is stored beside them with the weights that it came with,
+    which doubles the size; a class or a function that makes it does not.
 
     References
     ----------
@@ -243,6 +251,10 @@ class BackboneFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         WeightsError
             If the weights cannot be had, or are not those of this backbone.
         """
+        # A fit that fails leaves nothing of the one before.
+        for name in list(vars(self)):
+            if name == "_network" or (name.endswith("_") and not name.startswith("_")):
+                delattr(self, name)
         with fit_task(self, X, y):
             X = validate_rows(self, X, reset=True, image_shape=self.image_shape)
             levels = self._levels(X)
@@ -299,8 +311,8 @@ class BackboneFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Return what brings images with these levels to the form that the backbone takes."""
         in_channels = self._network.module.backbone.in_channels
         info = self.weights_info_
-        mean = np.zeros(in_channels) if info is None else info.mean
-        std = np.ones(in_channels) if info is None else info.std
+        mean = (NEUTRAL_MEAN,) * in_channels if info is None else info.mean
+        std = (NEUTRAL_STD,) * in_channels if info is None else info.std
         channels = self.image_shape_[2] if len(self.image_shape_) == 3 else 1
         return Prepare(*levels, mean, std, channels=channels)
 
@@ -357,6 +369,9 @@ class BackboneFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         _check_feature_names_in(self, input_features)
         names = [f"{self._network.name}_{i}" for i in range(self.n_features_out_)]
         return np.array(names, dtype=object)
+
+    def __sklearn_is_fitted__(self):
+        return "n_features_out_" in vars(self)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

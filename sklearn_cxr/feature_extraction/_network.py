@@ -10,7 +10,12 @@ from sklearn_cxr.neural_network import _torchvision
 from sklearn_cxr.neural_network._backbones import build_backbone
 from sklearn_cxr.neural_network._network import inference_copy
 from sklearn_cxr.neural_network._seeds import seeded
-from sklearn_cxr.neural_network._state import load_module_state, module_state
+from sklearn_cxr.neural_network._state import (
+    load_module_state,
+    module_state,
+    on_host,
+    rebuilding,
+)
 from sklearn_cxr.neural_network._weights import state_hash
 
 
@@ -100,19 +105,20 @@ class FrozenBackbone:
 
     def __getstate__(self):
         state = {k: v for k, v in vars(self).items() if k not in ("module", "_copies")}
+        state["backbone"] = on_host(self.backbone)
         return {**state, "arrays": module_state(self.module.backbone)}
 
     def __setstate__(self, state):
         arrays = state["arrays"]
         vars(self).update({k: v for k, v in state.items() if k != "arrays"})
-        with seeded(0):
+        with rebuilding():
             built = build_backbone(
                 self.backbone,
                 channels=self.channels,
                 random_init=False,
                 image_size=self.image_size,
             )
-        self._take(load_module_state(built, arrays))
+            self._take(load_module_state(built, arrays))
 
 
 def _write_in_place(network):

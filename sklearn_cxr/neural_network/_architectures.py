@@ -6,10 +6,13 @@ import inspect
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 from torch import nn
+
+from sklearn_cxr.neural_network._constraints import check_widths, is_size
+from sklearn_cxr.neural_network._network import OutputLinear
 
 _OPTIONS = ("channels", "dense", "kernel_size", "dropout", "batch_norm")
 
@@ -118,7 +121,7 @@ class ConvNet(nn.Module):
             if dropout:
                 layers[f"dropout{i}"] = nn.Dropout(dropout)
             width_in = width
-        layers["output"] = nn.Linear(width_in, n_outputs)
+        layers["output"] = OutputLinear(width_in, n_outputs)
         self.head = nn.Sequential(layers)
 
     def forward(self, images):
@@ -250,9 +253,9 @@ def _build_published(name, image_shape, n_outputs, given):
         )
     options = {key: getattr(ARCHITECTURES[name], key) for key in _OPTIONS} | given
     for key in ("channels", "dense"):
-        options[key] = _widths(key, options[key])
+        options[key] = check_widths(key, options[key])
     kernel_size, dropout = options["kernel_size"], options["dropout"]
-    if not _is_size(kernel_size) or not kernel_size % 2:
+    if not is_size(kernel_size) or not kernel_size % 2:
         raise ValueError(f"Got kernel_size={kernel_size!r}; expected an odd number of pixels.")
     if not isinstance(dropout, Real) or isinstance(dropout, bool) or not 0 <= dropout < 1:
         raise ValueError(f"Got dropout={dropout!r}; expected a share of 0 or more, below 1.")
@@ -266,21 +269,6 @@ def _build_published(name, image_shape, n_outputs, given):
             f"channels={_fewer(options['channels'], size)}."
         )
     return ConvNet(in_channels, size, n_outputs, **options)
-
-
-def _is_size(value):
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
-
-
-def _widths(name, value):
-    widths = (value,) if isinstance(value, Integral) else value
-    try:
-        widths = tuple(widths)
-    except TypeError:
-        widths = None
-    if widths is None or not all(_is_size(width) for width in widths):
-        raise ValueError(f"Got {name}={value!r}; expected a sequence of integers of 1 or more.")
-    return tuple(int(width) for width in widths)
 
 
 def _fewer(channels, size):

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sklearn_cxr.neural_network._prepare import send
+
 EXACT = ("flip", "vertical_flip", "quarter_turns")
 GEOMETRY = (*EXACT, "rotate", "shear", "zoom", "shift")
 GREY_LEVELS = ("gamma", "contrast", "brightness", "erase", "noise")
@@ -175,17 +177,17 @@ class Augmentation(nn.Module):
         area = low + (high - low) * torch.rand(n, dtype=torch.float64)
         aspect = torch.exp(_LOG_ASPECT * (2 * torch.rand(n, dtype=torch.float64) - 1))
         sides = (h * w * area * aspect).sqrt(), (h * w * area / aspect).sqrt()
-        erased = (torch.rand(n) < _ERASE_PROBABILITY).to(x.device)[:, None, None, None]
+        erased = send(torch.rand(n) < _ERASE_PROBABILITY, x.device)[:, None, None, None]
         for length, side, dim in zip((h, w), sides, (2, 3), strict=True):
             side = side.round().clamp(max=length)
             start = torch.floor(torch.rand(n, dtype=torch.float64) * (length - side + 1))
             place = torch.arange(length, dtype=torch.float64)
             inside = (place >= start[:, None]) & (place < (start + side)[:, None])
-            erased = erased & inside.to(x.device).unsqueeze(1).unsqueeze(5 - dim)
+            erased = erased & send(inside, x.device).unsqueeze(1).unsqueeze(5 - dim)
         if isinstance(self.fill, str):
             level = _mean(x)
         elif span is None:
-            level = torch.tensor(self.fill, dtype=x.dtype, device=x.device)
+            level = torch.full((), self.fill, dtype=x.dtype, device=x.device)
         else:
             level = (self.fill - span[0]) / torch.where(span[1] > 0, span[1], 1)
         return torch.where(erased, level, x)
@@ -193,7 +195,7 @@ class Augmentation(nn.Module):
 
 def _like(values, x):
     # In two steps, for devices that have no float64.
-    return values.to(x.dtype).to(x.device)
+    return send(values.to(x.dtype), x.device)
 
 
 def _per_image(values, x):
@@ -211,11 +213,11 @@ def _matrix(a, b, c, d):
 def _permute_pixels(x, flips, turns):
     for happens, dim in zip(flips, (3, 2), strict=True):
         if happens.any():
-            x = torch.where(happens.to(x.device)[:, None, None, None], x.flip(dim), x)
+            x = torch.where(send(happens, x.device)[:, None, None, None], x.flip(dim), x)
     if turns.any():
         x = x.clone()
         for k in range(1, 4):
-            rows = torch.nonzero(turns == k).flatten().to(x.device)
+            rows = send(torch.nonzero(turns == k).flatten(), x.device)
             x[rows] = torch.rot90(x[rows], k, (2, 3))
     return x
 

@@ -13,6 +13,7 @@ from torch import nn
 from sklearn_cxr.neural_network import _timm, _torchvision, _xrv
 from sklearn_cxr.neural_network._checkpoints import load_state, read_state
 from sklearn_cxr.neural_network._own import own_spec
+from sklearn_cxr.neural_network._seeds import OwnDraws
 from sklearn_cxr.neural_network._stem import find_stem, sum_stem
 from sklearn_cxr.utils._sklearn import StrOptions, validate_params
 
@@ -210,7 +211,7 @@ def _build(name, provider, auxiliary, random_init):
     if random_init:
         return _timm.build(name)
     # Some of timm's networks hold tensors that no state has, so they are built as ever.
-    with torch.random.fork_rng(devices=[]):
+    with OwnDraws():
         return _timm.build(name)
 
 

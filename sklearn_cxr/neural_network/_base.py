@@ -11,6 +11,8 @@ from sklearn_cxr.neural_network import _persistence
 from sklearn_cxr.neural_network._device import resolve_precision
 from sklearn_cxr.neural_network._inference import forward_batches
 from sklearn_cxr.neural_network._labels import (
+    check_known,
+    check_same_task,
     encode_classes,
     encode_labels,
     encode_part,
@@ -19,7 +21,7 @@ from sklearn_cxr.neural_network._labels import (
 )
 from sklearn_cxr.neural_network._network import Network, Probabilities
 from sklearn_cxr.neural_network._run import Run
-from sklearn_cxr.neural_network._validation import hold_out
+from sklearn_cxr.neural_network._validation import check_groups, check_sides, hold_out
 from sklearn_cxr.utils._chunks import validate_rows
 from sklearn_cxr.utils._sklearn import (
     CallbackSupportMixin,
@@ -31,7 +33,7 @@ from sklearn_cxr.utils._sklearn import (
 
 DEFAULT_VALIDATION_FRACTION = 0.1
 # Fitted attributes that are not for the user.
-_PRIVATE = ("_exclusive", "_n_outputs", "_constant", "_history", "_fitted_on_levels", "_spec")
+_PRIVATE = "_exclusive _n_outputs _constant _history _fitted_on_levels _spec _split_seed".split()
 
 
 class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -93,8 +95,11 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
         previous = self._previous(self.warm_start)
         with fit_task(self, X, y, n_steps=self.max_epochs) as task:
             rows, labels, weight = self._validate_fit(X, y, sample_weight, previous is not None)
-            rng = self._generator(previous)
-            sides = self._sides(labels.codes, groups, rng)
+            rng, split = self._generators(previous)
+            sides = self._sides(labels.codes, weight, groups, split)
+            if previous is None:
+                # What is held out must not tell of itself through the preparation.
+                self._settle(rows, np.where(np.isin(np.arange(len(rows)), sides[0]), weight, 0))
             run = Run(self, rows, labels, weight, sides, rng, previous)
             self._begin(labels)
             run.train(self.max_epochs, task=task, given=(X, y))
@@ -138,7 +143,10 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
         rows, labels, weight = self._validate_fit(
             X, y, sample_weight, previous is not None, classes=classes, partial=True
         )
-        rng = self._generator(previous)
+        check_groups(groups, len(rows), type(self).__name__)
+        if previous is None:
+            self._settle(rows, weight)
+        rng, _ = self._generators(previous)
         run = Run(self, rows, labels, weight, (np.arange(len(rows)), None), rng, previous)
         self._begin(labels)
         run.train_part()
@@ -159,7 +167,7 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
         """
         check_is_fitted(self)
         rows = self._validate_predict(X)
-        device = torch.device(self.net_.device)
+        device = _persistence.settle(self)
         dtype = self._dtype(device)
         module = self.net_.predictor(dtype)
         probabilities = forward_batches(
@@ -219,14 +227,15 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
         check_is_fitted(self)
         if self._constant is not None:
             return subset_score(y, self.predict(X), sample_weight)
-        self._check_known(y)
+        check_known(y, self.classes_)
         return super().score(X, y, sample_weight)
 
     def to_onnx(self, path):
         """Write the network as an ONNX file: stored grey levels in, probabilities out.
 
         The preparation of the grey levels is part of the file. What onnxruntime answers is
-        compared with ``predict_proba`` before the file gets its name. Needs the extra ``onnx``.
+        compared with the network in float32, not with a bfloat16 ``predict_proba``, on three rows
+        of noise before the file gets its name. Needs the extra ``onnx``.
 
         Parameters
         ----------
@@ -284,12 +293,11 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
         else:
             labels = encode_classes(y, weight, name)
         if going_on:
-            self._check_same_task(labels)
+            check_same_task(labels, self.classes_, self._constant, classes, name)
         else:
             self.classes_ = labels.classes
             self._exclusive, self._n_outputs = labels.exclusive, labels.n_outputs
             self._constant = labels.constant
-            self._settle(rows, weight)
         return rows, labels, weight
 
     def _begin(self, labels):
@@ -300,35 +308,18 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
             same = self._constant == labels.constant
             self._constant = np.where(same, labels.constant, np.nan)
 
-    def _check_same_task(self, labels):
-        same = (
-            len(labels.classes) == len(self.classes_) and (labels.classes == self.classes_).all()
-        )
-        if not same or (labels.constant is None) != (self._constant is None):
-            raise ValueError(
-                f"{type(self).__name__} goes on from a fit on the classes "
-                f"{self.classes_.tolist()}, but y now has {labels.classes.tolist()}. Keep the "
-                "classes, or clone the estimator to start anew."
-            )
-
-    def _check_known(self, y):
-        y = np.asarray(y)
-        if y.ndim == 1 and len(y) and not np.isin(y, self.classes_).any():
-            raise ValueError(
-                f"None of the labels of y ({np.unique(y)[:5].tolist()}, {y.dtype}) is among "
-                f"those of the fit ({self.classes_[:5].tolist()}, {self.classes_.dtype}). Give "
-                "labels of the same type."
-            )
-
-    def _sides(self, codes, groups, rng):
+    def _sides(self, codes, weight, groups, rng):
         """Row numbers that train and that judge, the latter None where nothing asks for them."""
+        check_groups(groups, len(codes), type(self).__name__)
         asked = self.early_stopping or self.lr_schedule == "plateau"
         fraction = self.validation_fraction
         if fraction is None and not asked:
             return np.arange(len(codes)), None
         if fraction is None:
             fraction = DEFAULT_VALIDATION_FRACTION
-        return hold_out(codes, groups, fraction, rng, caller=type(self).__name__)
+        sides = hold_out(codes, groups, fraction, rng, caller=type(self).__name__)
+        check_sides(codes, weight, sides, caller=type(self).__name__)
+        return sides
 
     def _validate_rows(self, X, *, reset, **target):
         out = validate_rows(self, X, *target.values(), reset=reset, image_shape=self.image_shape)
@@ -377,10 +368,18 @@ class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator
                 del self.__dict__[name]
         return None
 
-    def _generator(self, previous):
-        """Make the generator of a fit; one that goes on draws anew, not the same again."""
+    def _generators(self, previous):
+        """Make the generators of a fit and of what it holds out.
+
+        A fit that goes on draws anew, but holds out the same: what was learnt from cannot judge.
+        """
         seed = check_random_state(self.random_state).randint(2**31)
-        return np.random.RandomState((seed + (previous is not None and self.n_iter_)) % 2**32)
+        if previous is None:
+            self._split_seed = seed
+            rng = np.random.RandomState(seed)
+            return rng, rng
+        split = np.random.RandomState(self._split_seed)
+        return np.random.RandomState((seed + self.n_iter_) % 2**32), split
 
     def __sklearn_is_fitted__(self):
         return "net_" in self.__dict__

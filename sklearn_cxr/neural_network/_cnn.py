@@ -120,7 +120,8 @@ class CNNClassifier(BaseNetworkClassifier):
 
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
         What convolutions and products are computed in. "auto" is bfloat16 where the processor
-        has it, else float32; weights and loss always have float32 at least.
+        has it, else float32. The weights that learn and the loss have float32 at least; so have,
+        in predictions and validation, batch normalisation and the head of the network.
 
     compile : bool, default=False
         Whether :func:`torch.compile` compiles the network for training. It takes a minute or

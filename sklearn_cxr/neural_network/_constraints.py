@@ -1,4 +1,4 @@
-"""Constraints of the parameters that the networks share."""
+"""Checks of the parameters that the networks share."""
 
 from numbers import Integral, Real
 
@@ -6,6 +6,43 @@ import torch
 
 from sklearn_cxr.neural_network._optim import OPTIMIZERS
 from sklearn_cxr.utils._sklearn import Interval, StrOptions
+
+
+def is_size(value):
+    """Tell whether a value counts something: an integer of 1 or more."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+
+
+def check_widths(name, value):
+    """Check the widths of layers.
+
+    Parameters
+    ----------
+    name : str
+        Parameter, for messages.
+
+    value : int or sequence of int
+        What was given.
+
+    Returns
+    -------
+    tuple of int
+        The widths.
+
+    Raises
+    ------
+    ValueError
+        If one is no integer of 1 or more.
+    """
+    widths = (value,) if isinstance(value, Integral) else value
+    try:
+        widths = tuple(widths)
+    except TypeError:
+        widths = None
+    if widths is None or not all(is_size(width) for width in widths):
+        raise ValueError(f"Got {name}={value!r}; expected a sequence of integers of 1 or more.")
+    return tuple(int(width) for width in widths)
+
 
 TRAINING_CONSTRAINTS = {
     "optimizer": [StrOptions(set(OPTIMIZERS)), type],

@@ -8,7 +8,7 @@ from sklearn.utils.validation import validate_data
 from torch import nn
 
 from sklearn_cxr.neural_network._base import BaseNetworkClassifier
-from sklearn_cxr.neural_network._constraints import TRAINING_CONSTRAINTS
+from sklearn_cxr.neural_network._constraints import TRAINING_CONSTRAINTS, check_widths
 from sklearn_cxr.neural_network._moments import channel_moments
 from sklearn_cxr.neural_network._network import make_head
 from sklearn_cxr.utils._sklearn import Interval, StrOptions
@@ -276,7 +276,8 @@ class DenseHeadClassifier(BaseNetworkClassifier):
         if self.standardize:
             self.mean_, self.scale_ = channel_moments(rows, weight, n_features)
         names = ("activation", "dropout", "batch_norm")
-        self._spec = {"hidden": tuple(self.hidden)} | {name: getattr(self, name) for name in names}
+        self._spec = {"hidden": check_widths("hidden", self.hidden)}
+        self._spec |= {name: getattr(self, name) for name in names}
 
     def _row_shape(self):
         return (self.n_features_in_,)

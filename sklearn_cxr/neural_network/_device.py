@@ -3,17 +3,24 @@
 import getpass
 import os
 import tempfile
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+
+from sklearn_cxr.neural_network._memory import give_back
+from sklearn_cxr.utils._warn import warn
 
 PRECISIONS = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float64": torch.float64,
 }
+# Seconds after which one who waits for a GPU is told for whom.
+_PATIENCE = 30.0
+_held = threading.local()
 
 
 def resolve_device(device):
@@ -103,7 +110,8 @@ def gpu_turn(device, *, timeout=-1):
     """Wait until no other process of this user trains on the same GPU.
 
     Two fits that share a GPU run out of its memory; one after the other they take no longer
-    than side by side. On a CPU nothing is waited for.
+    than side by side. On a CPU nothing is waited for, nor in a thread that has the turn already.
+    At the end the GPU gets back the memory that torch keeps for later.
 
     Parameters
     ----------
@@ -117,25 +125,67 @@ def gpu_turn(device, *, timeout=-1):
     ------
     RuntimeError
         If the turn did not come within `timeout`.
+
+    Warns
+    -----
+    UserWarning
+        After half a minute, with the process that is waited for.
     """
     if device.type == "cpu":
         yield
         return
+    mine = _held.__dict__.setdefault("names", set())
     name = str(device)
     if device.type == "cuda":
         name = str(torch.cuda.get_device_properties(device).uuid)
-    lock = FileLock(_lock_folder() / f"{name.replace(':', '-')}.lock", timeout=timeout)
+    if name in mine:
+        # A callback within a fit extracts features, for instance.
+        yield
+        return
+    path = _lock_folder() / f"{name.replace(':', '-')}.lock"
+    lock, holder = FileLock(path), path.with_suffix(".pid")
+    _wait(lock, holder, device, timeout)
     try:
-        lock.acquire()
-    except Timeout as error:
-        raise RuntimeError(
-            f"Another process has been training on {device} for {timeout} s. Wait for it, lower "
-            "n_jobs, or give each job a GPU of its own with CUDA_VISIBLE_DEVICES."
-        ) from error
-    try:
+        mine.add(name)
+        holder.write_text(str(os.getpid()))
         yield
     finally:
-        lock.release()
+        mine.discard(name)
+        holder.unlink(missing_ok=True)
+        try:
+            give_back()
+        finally:
+            lock.release()
+
+
+def _wait(lock, holder, device, timeout):
+    with suppress(Timeout):
+        lock.acquire(timeout=min(_PATIENCE, timeout) if timeout >= 0 else _PATIENCE)
+        return
+    advice = "lower n_jobs, or give each job a GPU of its own with CUDA_VISIBLE_DEVICES."
+    left = timeout - _PATIENCE if timeout >= 0 else -1
+    if timeout < 0 or left > 0:
+        warn(
+            f"{_name_of(holder)} has been training on {device} for {_PATIENCE:g} s, and is waited "
+            f"for. End it if it hangs, {advice}",
+            UserWarning,
+        )
+        with suppress(Timeout):
+            lock.acquire(timeout=left)
+            return
+    raise RuntimeError(
+        f"{_name_of(holder)} has been training on {device} for {timeout} s. Wait for it, {advice}"
+    )
+
+
+def _name_of(holder):
+    """Words for the process that has the turn."""
+    try:
+        number = holder.read_text()
+    except OSError:
+        return "Another process"
+    here = number == str(os.getpid())
+    return "Another thread of this process" if here else f"Another process ({number})"
 
 
 def _lock_folder():

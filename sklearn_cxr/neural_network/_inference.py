@@ -203,7 +203,7 @@ def _feed(X, batches, image_shape, device):
     """Yield each batch with its positions, on the device."""
     if device.type != "cuda":
         for positions in batches:
-            yield positions, to_host_tensor(gather(X, positions, image_shape)).to(device)
+            yield positions, to_host_tensor(gather(X, positions, image_shape), device).to(device)
         return
 
     def pinned(positions):

@@ -199,6 +199,68 @@ def encode_labels(y, n_samples, weight, caller, *, partial=False):
     return Labels(codes, np.arange(codes.shape[1]), constant)
 
 
+def check_same_task(labels, classes, constant, named, caller):
+    """Hold the labels of a fit that goes on to those that it goes on from.
+
+    Parameters
+    ----------
+    labels : Labels
+        Of the present fit.
+
+    classes : ndarray
+        Classes of the fit before.
+
+    constant : ndarray or None
+        Its constant labels; None for one column.
+
+    named : array-like or None
+        Classes that the user named for the present fit.
+
+    caller : str
+        Name of the estimator, for messages.
+
+    Raises
+    ------
+    ValueError
+        If they differ.
+    """
+    same = np.array_equal(labels.classes, classes)
+    if not same or (labels.constant is None) != (constant is None):
+        raise ValueError(
+            f"{caller} goes on from a fit on the classes {classes.tolist()}, but y now has "
+            f"{labels.classes.tolist()}. Keep the classes, or clone the estimator to start anew."
+        )
+    if named is not None and not np.array_equal(np.unique(named), classes):
+        raise ValueError(
+            f"{caller}.partial_fit got classes={np.asarray(named).tolist()}, but the first call "
+            f"named {classes.tolist()}. Name the same, or clone the estimator to start anew."
+        )
+
+
+def check_known(y, classes):
+    """Raise where none of the labels of `y` is one of the fit's: they are of another type.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Labels.
+
+    classes : ndarray of shape (n_classes,)
+        Labels of the fit.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    y = np.asarray(y)
+    if y.ndim == 1 and len(y) and not np.isin(y, classes).any():
+        raise ValueError(
+            f"None of the labels of y ({np.unique(y)[:5].tolist()}, {y.dtype}) is among those of "
+            f"the fit ({classes[:5].tolist()}, {classes.dtype}). Give labels of the same type."
+        )
+
+
 def subset_score(y_true, y_pred, weight=None):
     """Share of the images all of whose known labels are predicted right.
 

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
+from sklearn_cxr.neural_network._prepare import send
+
 
 def encode_targets(codes, n_classes):
     """Labels as the columns that the loss compares with the network's outputs.
@@ -54,13 +56,21 @@ def class_weights(class_weight, codes, weight, classes):
     Raises
     ------
     ValueError
-        If a dict names a class that is not there.
+        If a dict names a class that is not there, or a weight is negative or not finite.
     """
     if codes.ndim == 1:
         if class_weight is None:
             return np.ones((len(codes), 1))
         return _one_label(class_weight, codes, weight, classes.tolist())[codes][:, None]
     return _many_labels(class_weight, codes, weight)
+
+
+def _checked(weights, class_weight):
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(
+            f"class_weight must hold finite weights of 0 or more, got {class_weight!r}."
+        )
+    return weights
 
 
 def _one_label(class_weight, codes, weight, known):
@@ -74,7 +84,8 @@ def _one_label(class_weight, codes, weight, known):
     strangers = [label for label in class_weight if label not in known]
     if strangers:
         raise ValueError(f"class_weight names {strangers}, but the classes are {known}.")
-    return np.array([class_weight.get(label, 1.0) for label in known], dtype=float)
+    weights = np.array([class_weight.get(label, 1.0) for label in known], dtype=float)
+    return _checked(weights, class_weight)
 
 
 def _many_labels(class_weight, codes, weight):
@@ -96,6 +107,7 @@ def _many_labels(class_weight, codes, weight):
                 f"or a list of {n_labels} such dicts, one for each label; got {class_weight!r}."
             )
         pairs = np.array([[d.get(0, 1.0), d.get(1, 1.0)] for d in dicts], dtype=float)
+        _checked(pairs, class_weight)
     return np.where(codes == 1, pairs[:, 1], pairs[:, 0])
 
 
@@ -159,7 +171,7 @@ def hits(logits, target, exclusive):
     labels = target["labels"]
     if exclusive:
         right = logits.argmax(dim=1) == labels.argmax(dim=1)
-        return right.sum(), torch.as_tensor(len(labels), device=labels.device)
+        return right.sum(), torch.full((), len(labels), device=labels.device)
     known = ~labels.isnan()
     return (((logits > 0) == (labels > 0.5)) & known).sum(), known.sum()
 
@@ -187,15 +199,23 @@ def mix(images, target, alpha, rng):
         Mixed.
 
     target : dict of str to Tensor
-        Mixed; a label unknown in either is unknown.
+        Weights mixed by share, labels by share and weight, so that what has no weight is absent.
+        A label unknown in either is unknown.
     """
     share = rng.beta(alpha, alpha, size=len(images))
-    # The larger part is the image's own, so that its label still describes it best.
-    share = torch.as_tensor(np.maximum(share, 1 - share), device=images.device)
-    other = torch.as_tensor(rng.permutation(len(images)), device=images.device)
+    # The larger part is the image's own, so that its label still describes it best. Cast on the
+    # host, since Apple's GPU has no float64.
+    share = torch.as_tensor(np.maximum(share, 1 - share)).to(images.dtype)
+    share = send(share, images.device)
+    other = send(torch.as_tensor(rng.permutation(len(images))), images.device)
 
-    def blend(values):
+    def parts(values):
         own = share.to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
-        return own * values + (1 - own) * values[other]
+        return own * values, (1 - own) * values[other]
 
-    return blend(images), {name: blend(values) for name, values in target.items()}
+    labels, (first, second) = target["labels"], parts(target["weights"])
+    weights = first + second
+    mixed = torch.where(first > 0, first * labels, 0.0)
+    mixed = mixed + torch.where(second > 0, second * labels[other], 0.0)
+    mixed = torch.where(weights > 0, mixed / weights, labels)
+    return torch.add(*parts(images)), {"labels": mixed, "weights": weights}

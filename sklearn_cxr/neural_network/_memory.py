@@ -1,9 +1,13 @@
 """What to do when a batch does not fit into the memory of the device."""
 
+import contextlib
+
 import torch
 
 # How the CPU's allocator and Apple's GPU put it; for CUDA torch has a class of its own.
 _WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+# Of cuDNN and cuBLAS, which get their memory beside torch's allocator.
+_WORDS += ("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def is_out_of_memory(error):
@@ -11,6 +15,65 @@ def is_out_of_memory(error):
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+
+
+@contextlib.contextmanager
+def network_fits(device):
+    """Say what to do where not even the network fits into the memory of the device.
+
+    Parameters
+    ----------
+    device : torch.device
+        Whose memory it is.
+
+    Raises
+    ------
+    MemoryError
+        If the memory is used up within the block.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"{device} ran out of memory while the network and its optimiser were placed there, "
+            "before the first batch. End what else holds its memory, take a smaller network, or "
+            "say device='cpu'."
+        ) from error
+
+
+def retried(attempt, relieve):
+    """Try something, and once more where that used up the memory and some could be freed.
+
+    Parameters
+    ----------
+    attempt : callable
+        What is tried.
+
+    relieve : callable
+        Frees memory; returns whether there was any to free.
+
+    Returns
+    -------
+    object
+        What `attempt` returned.
+    """
+    try:
+        return attempt()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) or not relieve():
+            raise
+    # Not inside the handler, because the traceback holds what took the memory.
+    give_back()
+    return attempt()
+
+
+def give_back():
+    """Return to the GPU what torch keeps of its memory for later."""
+    # Before the first use of a GPU nothing is kept, and it need not be woken up.
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def batch_that_fits(attempt, batch_size):
@@ -31,8 +94,7 @@ def batch_that_fits(attempt, batch_size):
     """
     size = batch_size // 2
     while size:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back()
         try:
             attempt(size)
         except (RuntimeError, MemoryError) as error:

@@ -57,7 +57,7 @@ def channel_moments(rows, weight, n_channels):
     mean = first / total
     variance = np.maximum(second / total - mean**2, 0)
     # Rounding leaves a trace of variance in constant images.
-    constant = variance <= 1e-12 * np.maximum(1.0, (mean + shift) ** 2)
+    constant = variance <= 1e-12 * (mean + shift) ** 2
     return mean + shift, np.where(constant, 1.0, np.sqrt(variance))
 
 

@@ -1,7 +1,7 @@
 """The module that an estimator trains: grey levels in, logits out."""
 
-import contextlib
 import copy
+import itertools
 
 import torch
 from torch import nn
@@ -28,7 +28,10 @@ class Network(nn.Module):
     @property
     def dtype(self):
         """Precision of the weights."""
-        return next((p.dtype for p in self.parameters()), torch.float32)
+        # Of a copy that predicts in bfloat16, some layers are in float32 all the same.
+        cast = (part for part in self.modules() if not isinstance(part, _EXACT))
+        first = itertools.chain.from_iterable(part.parameters(recurse=False) for part in cast)
+        return next((p.dtype for p in itertools.chain(first, self.parameters())), torch.float32)
 
     def forward(self, batch):
         """Logits of a batch as it is stored.
@@ -130,6 +133,20 @@ class BackboneBody(nn.Module):
         return self.head(features), extra
 
 
+class OutputLinear(nn.Linear):
+    """Dense layer in the precision of its own weights, whatever it is given.
+
+    Copies that predict keep it in float32: bfloat16 would leave logits two or three digits.
+    """
+
+    def forward(self, features):
+        """Product of the features, cast where need be, and the weights."""
+        return super().forward(features.to(self.weight.dtype))
+
+
+_EXACT = (nn.modules.batchnorm._BatchNorm, OutputLinear)
+
+
 def channels_last(images):
     """Memory format that convolutions are fastest in; anything but 4-D stays as it is."""
     if images.ndim != 4:
@@ -168,7 +185,7 @@ def make_head(n_in, n_outputs, hidden=(), dropout=0.0, *, activation="relu", bat
     activations = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
     layers, width = [], n_in
     for following in hidden:
-        layers.append(nn.Linear(width, following))
+        layers.append(OutputLinear(width, following))
         if batch_norm:
             layers.append(nn.BatchNorm1d(following))
         layers.append(activations[activation]())
@@ -177,12 +194,15 @@ def make_head(n_in, n_outputs, hidden=(), dropout=0.0, *, activation="relu", bat
         width = following
     if dropout and not hidden:
         layers.append(nn.Dropout(dropout))
-    layers.append(nn.Linear(width, n_outputs))
+    layers.append(OutputLinear(width, n_outputs))
     return nn.Sequential(*layers)
 
 
 def inference_copy(module, dtype, device):
     """Copy a module for prediction: cast once, in evaluation mode, channels last.
+
+    In bfloat16 what is cheap and would lose most stays in float32: batch normalisation, whose
+    statistics would be rounded, and the dense layers of the head.
 
     Parameters
     ----------
@@ -201,11 +221,11 @@ def inference_copy(module, dtype, device):
         The copy.
     """
     copied = copy.deepcopy(module).eval().requires_grad_(False)
-    return copied.to(device=device, dtype=dtype, memory_format=torch.channels_last)
-
-
-def autocast(device, dtype):
-    """Context in which convolutions and products are computed in `dtype`."""
-    if dtype != torch.bfloat16:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=dtype)
+    # Only there batch normalisation takes bfloat16 images and float32 statistics.
+    if dtype != torch.bfloat16 or device.type not in ("cpu", "cuda"):
+        return copied.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    copied.to(device=device, memory_format=torch.channels_last)
+    for part in copied.modules():
+        exact = torch.float32 if isinstance(part, _EXACT) else dtype
+        part._apply(lambda t, to=exact: t.to(to) if t.is_floating_point() else t, recurse=False)
+    return copied

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from sklearn_cxr.neural_network._network import Probabilities, inference_copy
-from sklearn_cxr.neural_network._prepare import Prepare
 from sklearn_cxr.utils._atomic import replacing
 from sklearn_cxr.utils._optional import import_optional
 
@@ -20,16 +20,24 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _EXPORTERS = ("torch", "onnxscript", "onnx_ir")
 
 
-class _PlainPrepare(Prepare):
-    """Preparation in operations that torch 2.6 can export for any number of images."""
+class _PlainOperations(TorchFunctionMode):
+    """Sums and products for what some versions of torch and onnxscript cannot export together."""
 
-    def _affine(self, images, offset, factor):
-        shape = (-1, 1, 1)
-        offset, factor = (
-            torch.as_tensor(values, dtype=images.dtype).reshape(shape)
-            for values in (offset, factor)
-        )
-        return images * factor + offset
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.addcmul and not kwargs:
+            offset, images, factor = args
+            return images * factor + offset
+        if func is torch.batch_norm and not kwargs and args[3] is not None and not args[5]:
+            return _normalised(*args)
+        return func(*args, **(kwargs or {}))
+
+
+def _normalised(images, weight, bias, mean, var, training, momentum, eps, *rest):
+    factor = (var + eps).rsqrt()
+    factor = factor if weight is None else factor * weight
+    offset = -mean * factor if bias is None else bias - mean * factor
+    shape = (-1, *[1] * (images.ndim - 2))
+    return images * factor.reshape(shape) + offset.reshape(shape)
 
 
 class _Answer(nn.Module):
@@ -43,7 +51,8 @@ class _Answer(nn.Module):
     def forward(self, images):
         # The file takes levels as they are stored; torch itself has few operations on uint16.
         images = images.to(torch.int32) if images.dtype == torch.uint16 else images
-        answer = self.probabilities(images).to(torch.float32)
+        with _PlainOperations():
+            answer = self.probabilities(images).to(torch.float32)
         if self.binary:
             return torch.cat([1 - answer, answer], dim=1)
         if self.constant is None:
@@ -78,8 +87,6 @@ def export(estimator, path):
         import_optional(package, extra="onnx", caller=caller)
     cpu = torch.device("cpu")
     network = inference_copy(estimator.net_.module_, torch.float32, cpu)
-    if isinstance(network.prepare, Prepare):
-        network.prepare = _plain(network.prepare)
     probabilities = Probabilities(network, exclusive=estimator._exclusive, tta=estimator.tta)
     module = _Answer(probabilities, estimator._constant, estimator._n_outputs == 1).eval()
     batch = torch.from_numpy(_example(estimator))
@@ -108,29 +115,30 @@ def _session(path):
     return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _plain(prepare):
-    return _PlainPrepare(
-        prepare.low, prepare.high, prepare.mean, prepare.std, channels=prepare.channels
-    )
-
-
 @contextlib.contextmanager
 def _quiet():
     """Keep the exporter from telling of its own internals, which a user can do nothing about."""
-    loggers = [
+    # Those of modules that are yet to be imported take the level of the first part of their name.
+    families = [logging.getLogger(name) for name in _EXPORTERS]
+    levels = [logger.level for logger in families]
+    known = [
         logger
         for name, logger in logging.root.manager.loggerDict.items()
         if name.partition(".")[0] in _EXPORTERS and not getattr(logger, "disabled", True)
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for logger in loggers:
+        for logger in known:
             logger.disabled = True
+        for logger in families:
+            logger.setLevel(logging.CRITICAL + 1)
         try:
             yield
         finally:
-            for logger in loggers:
+            for logger in known:
                 logger.disabled = False
+            for logger, level in zip(families, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _write(module, batch, path):
@@ -151,7 +159,7 @@ def _write(module, batch, path):
             f"{name} {sys.modules[name].__version__}" for name in ("torch", *_PACKAGES)
         )
         raise RuntimeError(
-            f"The network could not be exported by {here}: {error}. Install the newest "
+            f"The network could not be exported by {here}: {error}. Install the newest torch, "
             "onnxscript and onnx; of a network of your own, look for what torch.onnx cannot "
             "export. No file was written."
         ) from error

@@ -1,6 +1,7 @@
 """Optimisers, schedules of the learning rate and the average of the weights, by name."""
 
 import contextlib
+import inspect
 
 import torch
 
@@ -37,12 +38,53 @@ def make_optimizer(optimizer, groups, *, weight_decay, device):
     torch.optim.Optimizer
         The optimiser.
     """
+    check_optimizer(optimizer, weight_decay)
     cls, options = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else (optimizer, {})
     if weight_decay or isinstance(optimizer, str):
         options = {**options, "weight_decay": weight_decay}
     if isinstance(optimizer, str) and cls in _FUSED and device.type in ("cpu", "cuda"):
         options["fused"] = True  # one pass over all weights instead of one for each tensor
     return cls([group for group in groups if group["params"]], **options)
+
+
+def check_optimizer(optimizer, weight_decay):
+    """Refuse a class that a fit cannot use.
+
+    Parameters
+    ----------
+    optimizer : str or type
+        See `make_optimizer`.
+
+    weight_decay : float
+        See `make_optimizer`.
+
+    Raises
+    ------
+    ValueError
+        If the class is no optimiser, needs a closure, or takes no decay where there is one.
+    """
+    if isinstance(optimizer, str):
+        return
+    name = optimizer.__name__
+    if not issubclass(optimizer, torch.optim.Optimizer):
+        raise ValueError(
+            f"optimizer={name} is no subclass of torch.optim.Optimizer. Give one, or one of "
+            f"{', '.join(map(repr, OPTIMIZERS))}."
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ValueError(
+            f"optimizer={name} evaluates the loss several times in a step, through a closure; "
+            "the networks are trained with one evaluation for each batch. Give an optimiser "
+            "whose step needs no closure, such as 'adam'."
+        )
+    taken = inspect.signature(optimizer).parameters.values()
+    takes_decay = any(p.name == "weight_decay" or p.kind is p.VAR_KEYWORD for p in taken)
+    if weight_decay and not takes_decay:
+        raise ValueError(
+            f"optimizer={name} takes no weight decay, got weight_decay={weight_decay:g}. Set "
+            "weight_decay=0, or give another optimiser."
+        )
 
 
 def named_state(optimizer, module):
@@ -80,8 +122,21 @@ def load_state(optimizer, module, state):
         State of parameters.
     """
     numbers = {name: i for i, name in _numbered(optimizer, module)}
-    known = {numbers[name]: value for name, value in state.items() if name in numbers}
+    parameters = dict(module.named_parameters())
+    known = {
+        numbers[name]: {k: _laid_out_like(parameters[name], v) for k, v in values.items()}
+        for name, values in state.items()
+        if name in numbers
+    }
     optimizer.load_state_dict({**optimizer.state_dict(), "state": known})
+
+
+def _laid_out_like(parameter, value):
+    """Order a moment in memory as its parameter is: fused steps walk both as they lie."""
+    if not isinstance(value, torch.Tensor) or value.shape != parameter.shape:
+        return value
+    laid = torch.empty_like(parameter, dtype=value.dtype, memory_format=torch.preserve_format)
+    return laid.copy_(value)
 
 
 def _numbered(optimizer, module):
@@ -110,11 +165,19 @@ class Schedule:
         lr_scheduler = torch.optim.lr_scheduler
         self._by_step = self._by_epoch = None
         if name == "plateau":
-            self._by_epoch = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=0)
+            self._by_epoch = lr_scheduler.ReduceLROnPlateau(
+                optimizer, factor=0.1, patience=0, threshold=0
+            )
         elif name == "onecycle":
             highest = [group["lr"] for group in optimizer.param_groups]
             self._by_step = lr_scheduler.OneCycleLR(
-                optimizer, highest, total_steps=n_steps + 1, pct_start=0.2
+                optimizer,
+                highest,
+                total_steps=n_steps + 1,
+                pct_start=0.2,
+                # As the policy was published, against the rate; but only Adam's first moment, on
+                # which the defaults were measured. A momentum stays what it was set to.
+                cycle_momentum="betas" in optimizer.defaults,
             )
         elif name == "cosine":
             self._by_step = lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
@@ -144,11 +207,12 @@ class WeightAverage:
     """
 
     def __init__(self, module, decay):
-        self._module, self._decay, self._steps = module, decay, 0
+        self._decay, self._steps = decay, 0
+        self._places = _float_places(module)
         self._average = [value.clone() for value in self._floats()]
 
     def _floats(self):
-        return [v.detach() for v in self._module.state_dict().values() if v.is_floating_point()]
+        return [table[name].detach() for table, name in self._places]
 
     @torch.no_grad()
     def update(self):
@@ -173,3 +237,19 @@ class WeightAverage:
             kept = own.clone()
             own.copy_(average)
             average.copy_(kept)
+
+
+def _float_places(module):
+    """Where the floating tensors of a module's state stand, each of them once.
+
+    The module is walked over once only; a buffer that is put in place of another is met.
+    """
+    places = {}
+    for part in module.modules():
+        kept = [name for name in part._buffers if name not in part._non_persistent_buffers_set]
+        for table, names in ((part._parameters, part._parameters), (part._buffers, kept)):
+            for name in names:
+                value = table[name]
+                if value is not None and value.is_floating_point():
+                    places.setdefault(id(value), (table, name))
+    return list(places.values())

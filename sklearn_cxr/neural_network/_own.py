@@ -48,6 +48,8 @@ def own_spec(backbone, weights, channels, sha256, image_size):
         body = backbone()
     else:
         body = None
+    # One that lies on a GPU would not meet the images, which go there when it is its turn.
+    body = body.to("cpu") if isinstance(body, nn.Module) else body
     if not isinstance(body, nn.Module):
         raise ValueError(
             f"backbone={backbone!r} is, or makes, no torch.nn.Module; expected a name, a module, "

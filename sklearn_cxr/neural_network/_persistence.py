@@ -11,6 +11,7 @@ from sklearn_cxr.neural_network._skorch import Net
 from sklearn_cxr.neural_network._state import (
     load_module_state,
     module_state,
+    on_host,
     rebuilding,
     to_arrays,
     to_tensors,
@@ -22,7 +23,8 @@ _OWN = ("_weights", "_optimizer", "_versions")
 
 def versions():
     """Versions that a stored network depends on."""
-    return {"sklearn-cxr": __version__, "torch": torch.__version__}
+    # torch's own version is text of a class of torch's.
+    return {"sklearn-cxr": __version__, "torch": str(torch.__version__)}
 
 
 def pack(estimator, state):
@@ -47,6 +49,9 @@ def pack(estimator, state):
     if net is None:
         return state
     state["_weights"] = module_state(net.module_)
+    if "backbone" in state:
+        state["backbone"] = on_host(state["backbone"])
+        state["_spec"] = {**state["_spec"], "backbone": state["backbone"]}
     state["_versions"] = versions()
     if estimator.warm_start and net.stored_optimizer is not None:
         state["_optimizer"] = to_arrays(net.stored_optimizer)
@@ -73,8 +78,6 @@ def restore(estimator, state):
     -----
     VersionMismatchWarning
         If the versions of this library or of torch are others than those of the fit.
-    FallbackWarning
-        If the device of the fit is not there.
 
     Raises
     ------
@@ -91,8 +94,9 @@ def restore(estimator, state):
             module,
             CrossEntropy(estimator._exclusive, estimator.label_smoothing),
             callbacks=estimator.callbacks,
-            device=_device_here(estimator),
         ).initialize()
+    # Not to the GPU yet: a server may load a model before it forks its workers.
+    net.waits = True
     net.stored_optimizer = to_tensors(state.get("_optimizer"))
     for row in range(estimator.n_iter_):
         net.history.new_epoch()
@@ -101,6 +105,38 @@ def restore(estimator, state):
             if not np.isnan(values[row]):
                 net.history.record(name, float(values[row]))
     estimator.net_ = net
+
+
+def settle(estimator):
+    """Bring a net that was loaded to its device when it is first needed there.
+
+    Parameters
+    ----------
+    estimator : BaseNetworkClassifier
+        Fitted.
+
+    Returns
+    -------
+    torch.device
+        Where the net is.
+
+    Warns
+    -----
+    FallbackWarning
+        If the device of the fit is not there.
+    """
+    net, asked = estimator.net_, str(estimator.device)
+    if getattr(net, "waits", False):
+        device = _device_here(estimator)
+    elif getattr(net, "asked", asked) != asked:
+        # Another was set since the fit, or since the last prediction.
+        device = resolve_device(estimator.device)
+    else:
+        return torch.device(net.device)
+    net.module_.to(device)
+    net.device, net.waits, net.asked = str(device), False, asked
+    net.forget_predictor()
+    return device
 
 
 def _device_here(estimator):

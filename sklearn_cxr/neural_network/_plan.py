@@ -60,6 +60,9 @@ class Plan:
     after_epoch : callable or None
         Called with the net after each epoch; true ends the fit.
 
+    relieve : callable or None
+        Frees memory where a batch did not fit; returns whether there was any to free.
+
     verbose : bool
         Whether a progress bar is drawn.
 
@@ -86,6 +89,7 @@ class Plan:
     rng: object = None
     before_epoch: object = None
     after_epoch: object = None
+    relieve: object = None
     verbose: bool = False
     step: object = None
     best: dict = field(default_factory=dict)

@@ -5,8 +5,22 @@ import torch
 from torch import nn
 
 
-def to_host_tensor(batch):
-    """Turn an ndarray into a tensor that torch can hold; not copied where that can be avoided."""
+def to_host_tensor(batch, device=None):
+    """Turn an ndarray into a tensor that torch can hold; not copied where that can be avoided.
+
+    Parameters
+    ----------
+    batch : ndarray
+        Numbers.
+
+    device : torch.device or None, default=None
+        Where the tensor will go. Apple's GPU has no float64, so float32 goes there.
+
+    Returns
+    -------
+    Tensor
+        On the host.
+    """
     batch = np.ascontiguousarray(batch)
     batch = batch.astype(batch.dtype.newbyteorder("="), copy=False)
     if batch.dtype == np.uint16:
@@ -21,11 +35,35 @@ def to_host_tensor(batch):
     if not batch.flags.writeable:
         # torch warns of memory that it must not write to, though nothing here writes.
         batch = batch.copy()
-    return torch.from_numpy(batch)
+    tensor = torch.from_numpy(batch)
+    if device is not None and device.type == "mps" and tensor.dtype == torch.float64:
+        return tensor.float()
+    return tensor
+
+
+def send(tensor, device):
+    """Copy a tensor from the host to a device; on a CUDA GPU without waiting for the copy.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        On the host.
+
+    device : torch.device
+        Where it goes.
+
+    Returns
+    -------
+    Tensor
+        There.
+    """
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 class Prepare(nn.Module):
-    """Grey levels to a normalised channels-first tensor; constants are buffers.
+    """Grey levels to a normalised channels-first tensor; constants are kept for each device.
 
     Parameters
     ----------
@@ -57,6 +95,11 @@ class Prepare(nn.Module):
         # No buffers: a network cast to bfloat16 must not round them.
         self.low, self.high = float(low), float(high)
         self.mean, self.std = mean, std
+        self._constants = {}
+
+    def __getstate__(self):
+        # What lies on a device is made anew where the module arrives.
+        return {**super().__getstate__(), "_constants": {}}
 
     def unit(self, batch, dtype=torch.float32):
         """Bring a batch as stored to (n, channels, h, w) with black 0 and white 1.
@@ -92,7 +135,7 @@ class Prepare(nn.Module):
         Tensor of shape (n, len(mean), h, w)
             What the network takes.
         """
-        return self._affine(images, -self.mean / self.std, 1 / self.std)
+        return self._affine(images, "unit", -self.mean / self.std, 1 / self.std)
 
     def forward(self, batch, dtype=torch.float32):
         """Both steps in one pass over the pixels.
@@ -113,13 +156,20 @@ class Prepare(nn.Module):
         exact = torch.float64 if dtype == torch.float64 else torch.float32
         images = self._channels_first(batch).to(exact)
         factor = 1 / (self.std * (self.high - self.low))
-        return self._affine(images, -(self.low * factor + self.mean / self.std), factor).to(dtype)
+        offset = -(self.low * factor + self.mean / self.std)
+        return self._affine(images, "stored", offset, factor).to(dtype)
 
-    def _affine(self, images, offset, factor):
-        offset, factor = (
-            torch.as_tensor(values, dtype=images.dtype, device=images.device).reshape(-1, 1, 1)
-            for values in (offset, factor)
-        )
+    def _affine(self, images, levels, offset, factor):
+        key = levels, images.dtype, images.device
+        if key not in self._constants:
+            # Copied once: a GPU that waits for a copy at every batch stands still meanwhile.
+            # Gradients may be asked for later, so these are ordinary tensors in any case.
+            with torch.inference_mode(False):
+                self._constants[key] = [
+                    torch.as_tensor(values, dtype=images.dtype).reshape(-1, 1, 1).to(images.device)
+                    for values in (offset, factor)
+                ]
+        offset, factor = self._constants[key]
         return torch.addcmul(offset, images, factor)
 
     def _channels_first(self, batch):

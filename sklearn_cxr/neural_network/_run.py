@@ -4,9 +4,17 @@ import numpy as np
 import torch
 
 from sklearn_cxr.neural_network._augmentation import make_augmentation, tta_views
+from sklearn_cxr.neural_network._callbacks import check_callbacks
 from sklearn_cxr.neural_network._device import gpu_turn, resolve_device
 from sklearn_cxr.neural_network._loss import CrossEntropy, class_weights, encode_targets
-from sklearn_cxr.neural_network._memory import batch_that_fits, is_out_of_memory, out_of_memory
+from sklearn_cxr.neural_network._memory import (
+    batch_that_fits,
+    is_out_of_memory,
+    network_fits,
+    out_of_memory,
+    retried,
+)
+from sklearn_cxr.neural_network._optim import check_optimizer
 from sklearn_cxr.neural_network._plan import Plan
 from sklearn_cxr.neural_network._seeds import seeded
 from sklearn_cxr.neural_network._skorch import Net
@@ -14,6 +22,11 @@ from sklearn_cxr.neural_network._sources import Batches, RowSource
 from sklearn_cxr.utils._sklearn import fit_step
 
 HISTORY = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr")
+# torch's own words for it do not say what to do.
+_ONE_ROW = (
+    "Batch normalisation has no variance over a batch of one row. Train on two rows or more at a "
+    "time, with batch_size=2 or more, or without batch normalisation."
+)
 
 
 class Run:
@@ -48,6 +61,9 @@ class Run:
         self.exclusive = labels.exclusive
         self.device = resolve_device(estimator.device)
         self.dtype = estimator._dtype(self.device)
+        check_optimizer(estimator.optimizer, estimator.weight_decay)
+        check_callbacks(estimator.callbacks, type(estimator).__name__)
+        self._check_batches()
         self.seed = rng.randint(2**31)
         self.shuffle = np.random.RandomState(rng.randint(2**31))
         self.mixing = np.random.RandomState(rng.randint(2**31))
@@ -57,12 +73,18 @@ class Run:
         factors = class_weights(estimator.class_weight, labels.codes, weight, labels.classes)
         exact = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.targets = {
-            "labels": self._tensor(encode_targets(labels.codes, len(labels.classes)), exact),
-            "weights": self._tensor(factors * weight[:, None], exact),
+            "labels": torch.as_tensor(
+                encode_targets(labels.codes, len(labels.classes)), dtype=exact
+            ),
+            "weights": torch.as_tensor(factors * weight[:, None], dtype=exact),
         }
 
-    def _tensor(self, values, dtype):
-        return torch.as_tensor(values, dtype=dtype, device=self.device)
+    def _check_batches(self):
+        """Meet batches of one row before anything is changed, where they cannot be learnt from."""
+        estimator = self.estimator
+        normalised = len(estimator._row_shape()) == 1 and estimator._spec["batch_norm"]
+        if normalised and min(estimator.batch_size, len(self.sides[0])) == 1:
+            raise ValueError(_ONE_ROW)
 
     def train(self, epochs, *, task, given):
         """Train and leave the fitted net on the estimator.
@@ -80,30 +102,49 @@ class Run:
         """
         estimator = self.estimator
         patience = estimator.patience if estimator.early_stopping else None
-        self._train(epochs, estimator.lr_schedule, patience, task, given)
-        self._keep(estimator.warm_start)
+        watch = None if task is None else (task, given)
+        self._train(epochs, estimator.lr_schedule, patience, watch, estimator.warm_start)
 
     def train_part(self):
         """Train for one epoch, with what it takes to go on."""
-        self._train(1, None, None, None, None)
-        self._keep(True)
+        self._train(1, None, None, None, True)
 
-    def _train(self, epochs, schedule, patience, task, given):
+    def _train(self, epochs, schedule, patience, watch, goes_on):
         with gpu_turn(self.device), seeded(self.seed, self.device):
-            module = self._module() if self.previous is None else self.previous.module_
-            module.to(self.device)
+            with network_fits(self.device):
+                module = self._module()
+                module.to(self.device)
+                # Not before: until its turn has come a fit takes nothing of the GPU.
+                self.targets = {k: v.to(self.device) for k, v in self.targets.items()}
             source, entry = self._source(module)
-            self.net = net = self._net(module, self._plan(schedule, patience, entry))
-            self._watch(net, task, given)
-            batches = self._batches(source)
-            if not self._went_through(net, batches, epochs):
-                raise self._explain(net, batches[0])
+            try:
+                self._train_on(
+                    source, module, self._plan(schedule, patience, entry), epochs, watch
+                )
+            finally:
+                # At the end of the turn all of it goes back.
+                source.leave_device()
+            self._keep(goes_on)
+
+    def _train_on(self, source, module, plan, epochs, watch):
+        plan.relieve = source.leave_device
+        with network_fits(self.device):
+            self.net = net = retried(lambda: self._net(module, plan), source.leave_device)
+        if watch is not None:
+            self._watch(net, *watch)
+        batches = self._batches(source)
+        if not self._went_through(net, batches, epochs):
+            raise self._explain(net, batches[0])
 
     @staticmethod
     def _went_through(net, batches, epochs):
         """Train; False where a batch did not fit into the memory."""
         try:
             net.partial_fit(batches, epochs=epochs)
+        except ValueError as error:
+            if "more than 1 value per channel" in str(error):
+                raise ValueError(_ONE_ROW) from error
+            raise
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -134,9 +175,10 @@ class Run:
         return net
 
     def _module(self):
-        module = self.estimator._initial()
-        if self.dtype == torch.float64:
-            module = module.to(torch.float64)
+        module = self.estimator._initial() if self.previous is None else self.previous.module_
+        exact = torch.float64 if self.dtype == torch.float64 else torch.float32
+        if torch.float64 in (exact, module.dtype):
+            module = module.to(exact)
         return module.to(memory_format=torch.channels_last)
 
     def _batches(self, source):
@@ -169,8 +211,6 @@ class Run:
 
     def _watch(self, net, task, given):
         """Announce each epoch to scikit-learn's callbacks."""
-        if task is None:
-            return
         estimator, steps = self.estimator, []
 
         def before():
@@ -183,12 +223,14 @@ class Run:
         net.plan.before_epoch, net.plan.after_epoch = before, after
 
     def _explain(self, net, batches):
+        # This fit is over: nobody is told of steps that only look for a size.
+        net.callbacks_ = []
+
         def attempt(n_rows):
-            net.optimizer_.zero_grad(set_to_none=True)
             index = batches.rows[:n_rows]
             here = torch.as_tensor(index, device=self.device)
             target = {name: values[here] for name, values in self.targets.items()}
-            net.train_step_single((batches.source.take(index), target))
+            net.step_weights((batches.source.take(index), target))
 
         fits = batch_that_fits(attempt, min(self.estimator.batch_size, len(batches.rows)))
         return out_of_memory(self.device, self.estimator.batch_size, fits, "training")
@@ -206,4 +248,5 @@ class Run:
         for name, value in self._attributes(self.net).items():
             setattr(self.estimator, name, value)
         self.net.close(keep_optimizer=optimizer)
+        self.net.asked = str(self.estimator.device)
         self.estimator.net_ = self.net

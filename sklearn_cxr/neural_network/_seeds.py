@@ -4,6 +4,7 @@ import contextlib
 import threading
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 # torch draws dropout and initial weights from global generators only: one fit at a time.
 _LOCK = threading.RLock()
@@ -31,6 +32,45 @@ def seeded(seed, device=None):
         finally:
             for generator, state in zip(generators, kept, strict=True):
                 generator.set_state(state)
+
+
+_WITH_GENERATOR = {
+    torch.ops.aten.rand.default: torch.ops.aten.rand.generator,
+    torch.ops.aten.randn.default: torch.ops.aten.randn.generator,
+    torch.ops.aten.randint.default: torch.ops.aten.randint.generator,
+    torch.ops.aten.randint.low: torch.ops.aten.randint.low_generator,
+    torch.ops.aten.randperm.default: torch.ops.aten.randperm.generator,
+}
+_LIKE_ANOTHER = {
+    torch.ops.aten.rand_like.default: torch.Tensor.uniform_,
+    torch.ops.aten.randn_like.default: torch.Tensor.normal_,
+}
+
+
+class OwnDraws(TorchDispatchMode):
+    """Context in which this thread draws from a generator of its own, seeded with 0.
+
+    For networks whose initial weights are overwritten: neither the global generator nor the
+    lock of those who train with it is touched.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._generator = torch.Generator().manual_seed(0)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Hand the generator to what draws on the CPU."""
+        kwargs = dict(kwargs or {})
+        device = kwargs.get("device") or getattr(args[0] if args else None, "device", None)
+        if device is None or torch.device(device).type == "cpu":
+            if func in _LIKE_ANOTHER:
+                empty = torch.empty_like(*args, **kwargs)
+                return _LIKE_ANOTHER[func](empty, generator=self._generator)
+            func = _WITH_GENERATOR.get(func, func)
+            takes = any(argument.name == "generator" for argument in func._schema.arguments)
+            if takes and kwargs.get("generator") is None:
+                kwargs["generator"] = self._generator
+        return func(*args, **kwargs)
 
 
 class _AppleGenerator:

@@ -1,7 +1,6 @@
-"""The one file that imports skorch: its net, trained on batches that are already on the device."""
+"""skorch's net, trained on batches that are already on the device."""
 
 import contextlib
-import traceback
 
 import numpy as np
 import torch
@@ -9,9 +8,11 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer
 from tqdm import tqdm
 
+from sklearn_cxr.neural_network._callbacks import is_request
 from sklearn_cxr.neural_network._depthwise import training_precision
 from sklearn_cxr.neural_network._loss import hits, mix
-from sklearn_cxr.neural_network._network import autocast, channels_last, inference_copy
+from sklearn_cxr.neural_network._memory import retried
+from sklearn_cxr.neural_network._network import channels_last, inference_copy
 from sklearn_cxr.neural_network._optim import (
     Schedule,
     WeightAverage,
@@ -19,12 +20,6 @@ from sklearn_cxr.neural_network._optim import (
     make_optimizer,
     named_state,
 )
-
-
-def _is_request(error):
-    """Tell skorch's early stopping, which raises what Ctrl-C raises, from Ctrl-C."""
-    frame, _ = list(traceback.walk_tb(error.__traceback__))[-1]
-    return frame.f_globals["__name__"].startswith("skorch.callbacks")
 
 
 class Net(NeuralNet):
@@ -126,9 +121,14 @@ class Net(NeuralNet):
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt as error:
-            if not _is_request(error):
+            if not is_request(error):
                 raise
             self._asked_to_stop = True
+
+    def _set_training(self, training=True):
+        # To walk over a large network takes as long as a small step: only where it changes.
+        if self.module_.training is not training:
+            super()._set_training(training)
 
     def _torch_device(self):
         return torch.device(self.device)
@@ -145,30 +145,7 @@ class Net(NeuralNet):
         return dataset
 
     def partial_fit(self, X, y=None, classes=None, epochs=1, **fit_params):
-        """Train for some epochs; an interrupt goes through.
-
-        Parameters
-        ----------
-        X : tuple of (Batches, Batches or None)
-            Training and validation batches.
-
-        y : None
-            Ignored.
-
-        classes : None
-            Ignored.
-
-        epochs : int, default=1
-            Passes over the training batches.
-
-        **fit_params : dict
-            Ignored.
-
-        Returns
-        -------
-        self : Net
-            The net.
-        """
+        """Train for some epochs on ``(training batches, validation batches or None)``."""
         self.notify("on_train_begin", X=X, y=y)
         self.fit_loop(X, epochs=epochs)
         self.notify("on_train_end", X=X, y=y)
@@ -178,6 +155,8 @@ class Net(NeuralNet):
         """Train, validate, keep the best; one pass of the loop is an epoch."""
         train, valid = X
         plan, self._asked_to_stop = self.plan, False
+        # Parts of a new network are in modes of their own.
+        super()._set_training(True)
         self._schedule = Schedule(plan.lr_schedule, self.optimizer_, len(train) * epochs)
         plan.step = torch.compile(self._body()) if plan.compile else self._body()
         given = {"dataset_train": train, "dataset_valid": valid}
@@ -208,12 +187,14 @@ class Net(NeuralNet):
 
     def _after_epoch(self, has_valid):
         plan, row = self.plan, self.history[-1]
-        if not np.isfinite(row["train_loss"]):
-            raise ValueError(
-                f"The training loss is {row['train_loss']} in epoch {len(self.history)}: the fit "
-                "has diverged. Lower lr, or set clip_norm."
-            )
         if has_valid:
+            by_loss = plan.patience is not None or plan.lr_schedule == "plateau"
+            if by_loss and not np.isfinite(row["valid_loss"]):
+                raise ValueError(
+                    f"The validation loss is {row['valid_loss']} in epoch {len(self.history)}, "
+                    "and early stopping or the plateau schedule go by it. Lower lr, set "
+                    "clip_norm, and look whether the weights of the classes held out are 0."
+                )
             self._schedule.after_epoch(row["valid_loss"])
         stop = False
         if plan.patience is not None:
@@ -238,6 +219,8 @@ class Net(NeuralNet):
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Go over the batches once; sums stay on the device until the end of the epoch."""
         sums, losses = 0, []
+        if training:
+            self.forget_predictor()
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
@@ -253,14 +236,21 @@ class Net(NeuralNet):
         for row, loss in zip(rows, torch.stack(losses).tolist(), strict=True):
             row[f"{prefix}_loss"] = loss
         loss, weight, right, known = sums.tolist()
+        # Nothing known of any weight is no loss, and not one of 0.
+        loss = loss / weight if weight else float("nan")
+        if training and weight and not np.isfinite(loss):
+            raise ValueError(
+                f"The training loss is {loss} in epoch {len(self.history)}: the fit has "
+                "diverged. Lower lr, or set clip_norm."
+            )
         self.history.record(f"{prefix}_batch_count", len(losses))
-        self.history.record(f"{prefix}_loss", loss / weight if weight else 0.0)
+        self.history.record(f"{prefix}_loss", loss)
         self.history.record(f"{prefix}_accuracy", right / known if known else float("nan"))
         name = f"{prefix}_loss"
-        earlier = [row[name] for row in self.history[:-1] if name in row]
+        earlier = [row[name] for row in self.history[:-1] if np.isfinite(row.get(name, np.nan))]
         best = self.history[-1][name] < min(earlier, default=float("inf"))
         self.history.record(f"{name}_best", best)
-        self._progress.set_postfix({f"{prefix}_loss": f"{loss / max(weight, 1e-300):.4f}"})
+        self._progress.set_postfix({f"{prefix}_loss": f"{loss:.4f}"})
 
     def train_step_single(self, batch, **fit_params):
         """Forward and backward pass of a batch.
@@ -304,10 +294,19 @@ class Net(NeuralNet):
 
     def train_step(self, batch, **fit_params):
         """Train on a batch and let the schedule and the average follow."""
-        self.optimizer_.zero_grad(set_to_none=True)
-        step = self.train_step_single(batch)
-        self.optimizer_.step()
+        step = self.step_weights(batch)
         self._schedule.after_step()
+        return step
+
+    def step_weights(self, batch):
+        """Train on a batch; where it does not fit, once more after other things have left."""
+
+        def attempt():
+            self.optimizer_.zero_grad(set_to_none=True)
+            return self.train_step_single(batch)
+
+        step = retried(attempt, self.plan.relieve or bool)
+        self.optimizer_.step()
         if self._average is not None:
             self._average.update()
         return step
@@ -342,6 +341,9 @@ class Net(NeuralNet):
         with torch.no_grad():
             images = self.module_.prepare.unit(rows, dtype)
             if plan.augment is not None:
+                if images.untyped_storage().data_ptr() == rows.untyped_storage().data_ptr():
+                    # The user's own X, which a function of the user's may write to.
+                    images = images.clone()
                 images = plan.augment(images)
             if plan.mixup:
                 images, target = mix(images, target, plan.mixup, plan.rng)
@@ -349,11 +351,12 @@ class Net(NeuralNet):
 
     def infer(self, x, **fit_params):
         """Logits of rows on the device, in the precision of the plan."""
-        dtype = torch.float32 if self.plan is None else self.plan.dtype
-        with autocast(self._torch_device(), dtype):
-            if self.plan is not None and self.plan.entry is not None:
-                return self.plan.entry(x)
-            return self.module_(x)
+        if self.plan is not None and self.plan.entry is not None:
+            return self.plan.entry(x)
+        if self.plan is not None and self.plan.dtype == torch.bfloat16:
+            # What will predict, so that epochs are judged by the answers that users get.
+            return self.predictor(torch.bfloat16)(x)
+        return self.module_(x)
 
     def predictor(self, dtype):
         """Give the module to predict with: cast once and kept, since casting takes long.

@@ -1,31 +1,59 @@
 """Weights as arrays, which joblib and skops can store, and back."""
 
 import contextlib
+import copy
+import threading
+from itertools import chain
 
 import numpy as np
 import torch
+from torch import nn
 
 from sklearn_cxr.exceptions import WeightsError
-from sklearn_cxr.neural_network._seeds import seeded
+from sklearn_cxr.neural_network._seeds import OwnDraws
 
 _NAMED = 5
+# Of the number of threads, which belongs to the process; nobody holds it for long.
+_LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
 def rebuilding():
     """Build a network within the block, for weights that are stored.
 
-    Whatever it draws is overwritten, so torch's generators are left as they were. It computes in
-    one thread: a process in which torch has begun others cannot be forked, and a server may
-    load a model before it forks its workers.
+    Whatever it draws is overwritten, so torch's generators are left alone, and a fit in another
+    thread, which needs them for itself, is not waited for. It computes in one thread: a process
+    in which torch has begun others cannot be forked, and a server may load a model before it
+    forks its workers.
     """
-    threads = torch.get_num_threads()
-    with seeded(0):
+    with _LOCK, OwnDraws():
+        threads = torch.get_num_threads()
         try:
             torch.set_num_threads(1)
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+def on_host(backbone):
+    """Backbone of the user's as it can be stored: a module on a GPU is copied to the host.
+
+    Parameters
+    ----------
+    backbone : nn.Module or object
+        What is no module stays as it is.
+
+    Returns
+    -------
+    nn.Module or object
+        `backbone` itself where it is on the host.
+    """
+    if not isinstance(backbone, nn.Module):
+        return backbone
+    tensors = chain(backbone.parameters(), backbone.buffers())
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return backbone
+    return copy.deepcopy(backbone).to("cpu")
 
 
 def module_state(module):

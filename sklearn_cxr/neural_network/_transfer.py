@@ -7,21 +7,17 @@ from torch import nn
 
 from sklearn_cxr.neural_network._backbones import build_backbone
 from sklearn_cxr.neural_network._base import BaseNetworkClassifier
-from sklearn_cxr.neural_network._constraints import IMAGE_CONSTRAINTS, TRAINING_CONSTRAINTS
+from sklearn_cxr.neural_network._constraints import (
+    IMAGE_CONSTRAINTS,
+    TRAINING_CONSTRAINTS,
+    check_widths,
+)
 from sklearn_cxr.neural_network._inference import forward_batches
 from sklearn_cxr.neural_network._moments import check_levels
-from sklearn_cxr.neural_network._network import (
-    BackboneBody,
-    Network,
-    inference_copy,
-    make_head,
-)
+from sklearn_cxr.neural_network._network import BackboneBody, Network, inference_copy, make_head
 from sklearn_cxr.neural_network._prepare import Prepare
-from sklearn_cxr.neural_network._weights import check_contamination
+from sklearn_cxr.neural_network._weights import NEUTRAL_MEAN, NEUTRAL_STD, check_contamination
 from sklearn_cxr.utils._sklearn import Interval, StrOptions
-
-# Of a backbone of the user's, whose makers say nothing of grey levels.
-NEUTRAL_MEAN, NEUTRAL_STD = 0.5, 0.25
 
 
 class TransferClassifier(BaseNetworkClassifier):
@@ -36,6 +32,9 @@ class TransferClassifier(BaseNetworkClassifier):
     backbone : str, nn.Module or callable, default="densenet121"
         Network by name: see :func:`list_backbones`. Or a module of your own, or what makes one
         without arguments: it takes ``(n, c, h, w)``, and what it returns is taken as features.
+        Its grey levels are 0..1 less 0.5 and divided by 0.25. A module is stored with the
+        fitted estimator beside the fitted weights, which doubles the size; what makes one is
+        not.
 
     weights : str, path-like or None, default="imagenet"
         Where the backbone starts: ``"imagenet"``; for DenseNet-121 and ResNet-50 also the
@@ -147,7 +146,8 @@ class TransferClassifier(BaseNetworkClassifier):
 
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
         What convolutions and products are computed in. "auto" is bfloat16 where the processor
-        has it, else float32; weights and loss always have float32 at least.
+        has it, else float32. The weights that learn and the loss have float32 at least; so have,
+        in predictions and validation, batch normalisation and the head of the network.
 
     compile : bool, default=False
         Whether :func:`torch.compile` compiles the network for training. It takes a minute or
@@ -329,8 +329,8 @@ class TransferClassifier(BaseNetworkClassifier):
 
     def _settle(self, rows, weight):
         self.levels_ = check_levels(rows, self.value_range, type(self).__name__)
-        names = ("backbone", "channels", "head", "dropout")
-        self._spec = {name: getattr(self, name) for name in names}
+        self._spec = {name: getattr(self, name) for name in ("backbone", "channels", "dropout")}
+        self._spec["head"] = check_widths("head", self.head)
         self._spec["auxiliary"] = self.auxiliary_weight > 0
 
     def _initial(self):

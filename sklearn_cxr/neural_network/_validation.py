@@ -49,3 +49,63 @@ def hold_out(codes, groups, fraction, rng, *, caller):
     return patient_train_test_split(
         rows, groups=groups, test_size=fraction, stratify=codes, random_state=rng
     )
+
+
+def check_groups(groups, n_samples, caller):
+    """Raise where there are groups, but not one for each image; also where nobody needs them.
+
+    Parameters
+    ----------
+    groups : array-like or None
+        Patients.
+
+    n_samples : int
+        Number of images.
+
+    caller : str
+        Name of the estimator, for messages.
+
+    Raises
+    ------
+    ValueError
+        If the numbers differ.
+    """
+    if groups is not None and len(groups) != n_samples:
+        raise ValueError(
+            f"{caller} got {len(groups)} patient ids in groups for {n_samples} images; expected "
+            "one id per image."
+        )
+
+
+def check_sides(codes, weight, sides, *, caller):
+    """Raise where one of two sides has nothing to learn or to judge by.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n,), int, or (n, k), float
+        Labels; NaN where unknown.
+
+    weight : ndarray of shape (n,)
+        Weights of the images.
+
+    sides : tuple of (ndarray, ndarray)
+        Row numbers that train and that judge.
+
+    caller : str
+        Name of the estimator, for messages.
+
+    Raises
+    ------
+    ValueError
+        If no image of a side has a weight and a known label.
+    """
+    counted = weight > 0
+    if codes.ndim == 2:
+        counted &= ~np.isnan(codes).all(axis=1)
+    for rows, what in zip(sides, ("trains", "is held out"), strict=True):
+        if not counted[rows].any():
+            raise ValueError(
+                f"{caller} split its images, and none of the {len(rows)} that {what} has both a "
+                "known label and a weight above 0. Leave out images without, or change "
+                "validation_fraction."
+            )

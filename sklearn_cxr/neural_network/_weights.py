@@ -27,6 +27,9 @@ _ALIASES = {
 }
 _CANONICAL = {alias: name for name, aliases in _ALIASES.items() for alias in (name, *aliases)}
 
+# Of networks whose makers say nothing of grey levels: subtracted from 0..1, and divided by.
+NEUTRAL_MEAN, NEUTRAL_STD = 0.5, 0.25
+
 # Data sets whose films were taken from another one's.
 _FILMS_OF = {"rsna": "nih", "siim": "nih", "google": "nih", "chestmnist": "nih"}
 

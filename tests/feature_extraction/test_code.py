@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -56,6 +58,8 @@ class Own:
         return [y for y in map(lambda z: z + chosen, x)]
     def named_modules(self):
         return [("", self)]
+    def named_buffers(self):
+        return []
     def __repr__(self):
         return "Own()"
 print(code.code_hash(Own()))
@@ -76,3 +80,67 @@ def test_code_hashes_are_the_same_in_every_process():
     found = {process.communicate(timeout=60)[0] for process in started}
     assert len(found) == 1
     assert re.fullmatch(r"[0-9a-f]{32}\n", found.pop())
+
+
+class Holding(nn.Module):
+    """Attributes, buffers and methods beside the weights."""
+
+    def __init__(self, value=None, buffer=0.0, tone=None):
+        super().__init__()
+        self.value = value
+        self.register_buffer("buffer", torch.tensor(buffer), persistent=False)
+        self.tone = tone
+
+    def helper(self, images):
+        return 2 * images
+
+    def forward(self, images):
+        return self.helper(images)
+
+
+class OtherHelper(Holding):
+    def helper(self, images):
+        return 3 * images
+
+
+DIFFERENT = {
+    "array": [np.arange(3), np.arange(3) + 1],
+    "tensor": [torch.arange(3), torch.arange(3) + 1],
+    "half": [torch.ones(2, dtype=torch.bfloat16), torch.zeros(2, dtype=torch.bfloat16)],
+    "tuple": [(1, [2, 3]), (1, [2, 4])],
+    "dict": [{"a": 1}, {"a": 2}],
+    "function": [lambda x: 2 * x, lambda x: 3 * x],
+    "hidden module": [[nn.Linear(2, 2)], [nn.Linear(2, 2)]],
+    "method": [Doubled(1).forward, Doubled(2).forward],
+}
+
+
+@pytest.mark.parametrize("kind", DIFFERENT)
+def test_all_that_an_own_module_holds_counts(kind):
+    one, other = DIFFERENT[kind]
+    assert code_hash(Holding(one)) == code_hash(Holding(one))
+    assert code_hash(Holding(one)) != code_hash(Holding(other))
+
+
+def test_buffers_that_no_state_has_and_methods_count():
+    assert code_hash(Holding()) != code_hash(Holding(buffer=1.0))
+    renamed = type("Holding", (OtherHelper,), {"__qualname__": "Holding"})
+    assert repr(renamed()) == repr(Holding())
+    assert code_hash(renamed()) != code_hash(Holding())
+
+
+def test_hooks_count():
+    hooked = Holding()
+    hooked.register_forward_hook(lambda module, args, output: output + 1)
+    assert code_hash(hooked) != code_hash(Holding())
+
+
+def test_what_refers_to_itself_ends():
+    circle = []
+    circle.append(circle)
+    assert code_hash(Holding(circle)) == code_hash(Holding(circle))
+
+
+def test_what_cannot_be_hashed_is_refused():
+    with pytest.raises(ValueError, match=r"apart by 'value', a generator .* cache_dir=None"):
+        code_hash(Holding(x for x in "abc"))

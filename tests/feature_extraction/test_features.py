@@ -1,6 +1,7 @@
 """BackboneFeatures: what a frozen network says of images, extracted once."""
 
 import pickle
+import types
 import warnings
 
 import joblib
@@ -9,6 +10,7 @@ import pytest
 import skops.io
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -20,11 +22,12 @@ from sklearn_cxr.feature_extraction import BackboneFeatures, _extraction
 from sklearn_cxr.neural_network import _backbones
 from sklearn_cxr.preprocessing import ImageRows
 
+# Not an attribute of the network, because those are part of what the cache goes by.
+SEEN = types.SimpleNamespace(calls=0)
+
 
 class Tiny(nn.Module):
     """Two convolutions; the second is what a layer can be named by."""
-
-    calls = 0
 
     def __init__(self):
         super().__init__()
@@ -32,7 +35,7 @@ class Tiny(nn.Module):
         self.blocks = nn.Sequential(nn.ReLU(), nn.Conv2d(4, 6, 1))
 
     def forward(self, images):
-        Tiny.calls += len(images)
+        SEEN.calls += len(images)
         return self.blocks(self.stem(images))
 
 
@@ -68,8 +71,8 @@ def tiny(**kwargs):
     return BackboneFeatures(**{"backbone": Tiny, "weights": None, "random_state": 0, **kwargs})
 
 
-def by_hand(network, films, *, low=0.0, high=255.0):
-    """Averaged maps of a network for grey levels in [0, 1], repeated to three channels."""
+def by_hand(network, films, *, low=0.5 * 255, high=0.75 * 255):
+    """Averaged maps of a network for grey levels less `low` over the rest to `high`."""
     unit = torch.as_tensor((films.astype(np.float64) - low) / (high - low), dtype=torch.float64)
     with torch.no_grad():
         maps = network.double()(unit[:, None].repeat(1, 3, 1, 1))
@@ -213,7 +216,7 @@ class TestLayers:
         fitted = tiny(backbone=name, precision="float64").fit(large)
         exact = fitted.backbone_.double()
         assert not any(getattr(module, "inplace", False) for module in exact.modules())
-        unit = torch.from_numpy(large / 255)[:, None].repeat(1, 3, 1, 1)
+        unit = torch.from_numpy((large / 255 - 0.5) / 0.25)[:, None].repeat(1, 3, 1, 1)
         with torch.no_grad():
             expected = exact(unit).numpy()
         np.testing.assert_allclose(fitted.transform(large), expected, rtol=1e-9, atol=1e-12)
@@ -234,14 +237,14 @@ class TestLayers:
 class TestCache:
     @pytest.fixture(autouse=True)
     def _count(self):
-        Tiny.calls = 0
+        SEEN.calls = 0
 
     def computed(self, features, X):
         """Features, and for how many images they were computed."""
         fitted = features.fit(X)
-        before = Tiny.calls
+        before = SEEN.calls
         out = fitted.transform(X)
-        return out, Tiny.calls - before
+        return out, SEEN.calls - before
 
     def test_a_second_pass_computes_nothing(self, films, tmp_path):
         plain = tiny().fit_transform(films)
@@ -290,9 +293,9 @@ class TestCache:
         search = GridSearchCV(pipe, {"logisticregression__C": [0.1, 1, 10]}, cv=2).fit(films, y)
         fits = 3 * 2 + 1
         # Each fit sends two black images through the network, to count features.
-        assert Tiny.calls == 14 + 2 * fits
+        assert SEEN.calls == 14 + 2 * fits
         search.predict(films)
-        assert Tiny.calls == 14 + 2 * fits
+        assert SEEN.calls == 14 + 2 * fits
 
     def test_damage_is_told_and_mended(self, films, tmp_path):
         plain, _ = self.computed(tiny(cache_dir=tmp_path), films)
@@ -507,3 +510,21 @@ def test_large_extractions_take_turns_on_a_gpu_and_single_films_do_not(films, mo
     assert turns == []
     fitted.transform(films)
     assert turns == ["cpu"]
+
+
+def test_a_failed_refit_leaves_nothing_of_the_fit_before():
+    films = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
+    features = tiny(device="cpu").fit(films)
+    with pytest.raises(ValueError, match="no part of this backbone"):
+        features.set_params(layer="nowhere").fit(films[:, :8])
+    with pytest.raises(NotFittedError):
+        features.transform(films)
+
+
+def test_grey_levels_of_an_own_network_are_those_of_the_classifier():
+    films = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
+    out = BackboneFeatures(network, weights=None, device="cpu", precision="float32")
+    with torch.no_grad():
+        expected = network(torch.as_tensor(films)[:, None].repeat(1, 3, 1, 1) / 255 * 4 - 2)
+    np.testing.assert_allclose(out.fit_transform(films), expected, rtol=1e-4, atol=1e-4)

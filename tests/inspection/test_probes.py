@@ -80,7 +80,7 @@ def test_what_files_tell_lights_the_metadata(tmp_path):
         Image.fromarray(image).save(paths[-1])
     found = probe(films, paths, frame=None, probes=["metadata"])
     assert found.shortcuts == ["metadata"]
-    assert found.table["auc"].iloc[0] == 1
+    assert found.table["auc"].iloc[0] > 0.9
 
 
 def test_the_border_does_not_see_the_inside_nor_the_thumbnail_details(clean):

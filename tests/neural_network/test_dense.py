@@ -12,6 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from torch import nn
 
+from sklearn_cxr.neural_network._network import OutputLinear
+
 X, Y = make_classification(120, 10, n_informative=6, random_state=0)
 X = X * 50 + 1000
 
@@ -60,8 +62,8 @@ def test_published_depths(hidden, n_layers):
 def test_options_of_the_layers():
     clf = dense((6, 4), activation="tanh", dropout=0.2, batch_norm=True).fit(X, Y)
     kinds = [type(module) for module in clf.net_.module_.body]
-    block = [nn.Linear, nn.BatchNorm1d, nn.Tanh, nn.Dropout]
-    assert kinds == [*block, *block, nn.Linear]
+    block = [OutputLinear, nn.BatchNorm1d, nn.Tanh, nn.Dropout]
+    assert kinds == [*block, *block, OutputLinear]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])

@@ -83,7 +83,7 @@ def locks(monkeypatch, tmp_path):
     monkeypatch.setattr(_device.tempfile, "gettempdir", lambda: str(tmp_path))
     with gpu_turn(SOME_GPU):
         (folder,) = tmp_path.iterdir()
-        (lock,) = folder.iterdir()
+        (lock,) = folder.glob("*.lock")
     return lock
 
 
@@ -152,4 +152,4 @@ def test_gpus_of_one_machine_have_turns_of_their_own(monkeypatch, tmp_path):
     )
     with gpu_turn(torch.device("cuda:0"), timeout=0), gpu_turn(torch.device("cuda:1"), timeout=0):
         (folder,) = tmp_path.iterdir()
-        assert sorted(path.name for path in folder.iterdir()) == ["GPU-0.lock", "GPU-1.lock"]
+        assert sorted(path.name for path in folder.glob("*.lock")) == ["GPU-0.lock", "GPU-1.lock"]

@@ -7,6 +7,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklearn_cxr.neural_network._loss import (
     CrossEntropy,
@@ -204,3 +205,61 @@ def test_a_label_unknown_in_one_of_the_mixed_is_unknown():
                              "permutation": lambda *a: np.array([1, 0])})()  # fmt: skip
     _, after = mix(torch.zeros(2, 1), given, 1.0, swap)
     assert torch.isnan(after["labels"]).all()
+
+
+class Drawn:
+    """A share of 0.7 for each, and the other of two images as the partner."""
+
+    @staticmethod
+    def beta(*args, size):
+        return np.full(size, 0.7)
+
+    @staticmethod
+    def permutation(n):
+        return np.arange(n)[::-1].copy()
+
+
+def test_labels_are_mixed_by_share_and_weight():
+    given = {"labels": torch.tensor([[1.0], [0.0]]), "weights": torch.tensor([[2.0], [6.0]])}
+    images, after = mix(torch.tensor([[1.0], [0.0]]), given, 1.0, Drawn)
+    np.testing.assert_allclose(images.ravel(), [0.7, 0.3])
+    np.testing.assert_allclose(after["weights"].ravel(), [0.7 * 2 + 0.3 * 6, 0.7 * 6 + 0.3 * 2])
+    np.testing.assert_allclose(after["labels"].ravel(), [1.4 / 3.2, 0.6 / 4.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("absent", [0.0, 1.0, float("nan")])
+def test_what_has_no_weight_gives_no_label_to_what_it_is_mixed_with(absent):
+    given = {"labels": torch.tensor([[1.0], [absent]]), "weights": torch.tensor([[2.0], [0.0]])}
+    _, after = mix(torch.zeros(2, 1), given, 1.0, Drawn)
+    np.testing.assert_allclose(after["labels"].ravel(), [1, 1])
+    np.testing.assert_allclose(after["weights"].ravel(), [0.7 * 2, 0.3 * 2], rtol=1e-6)
+
+
+def test_two_without_weight_have_a_finite_loss_of_nothing():
+    labels = torch.eye(3)[:2]
+    _, after = mix(torch.zeros(2, 1), {"labels": labels, "weights": torch.zeros(2, 1)}, 1.0, Drawn)
+    total, weight = CrossEntropy(True).sums(torch.zeros(2, 3), after)
+    assert (total.item(), weight.item()) == (0, 0)
+
+
+def test_shares_are_cast_before_they_are_sent():
+    """To a device without float64, as Apple's is."""
+
+    class NoDouble(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and out.device.type == "meta":
+                assert out.dtype != torch.float64
+            return out
+
+    given = {name: torch.zeros(2, 1, device="meta") for name in ("labels", "weights")}
+    with NoDouble():
+        images, after = mix(torch.zeros(2, 1, device="meta"), given, 1.0, np.random.RandomState(0))
+    assert images.device.type == after["labels"].device.type == "meta"
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_class_weights_that_are_no_weights_raise(value):
+    for given, codes in (({1: value}, BINARY), ({1: value}, LABELS), ([{0: value}] * 3, LABELS)):
+        with pytest.raises(ValueError, match="class_weight must hold finite weights of 0 or more"):
+            class_weights(given, codes, np.ones(N), np.arange(2))

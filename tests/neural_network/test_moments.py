@@ -46,6 +46,13 @@ def test_a_constant_has_deviation_one():
     assert level_bounds(np.full((6, 3, 3), 7.0)) == (7, 8)
 
 
+def test_small_values_are_no_constants():
+    X = 1e-7 * RNG.normal(size=(30, 2))
+    mean, std = channel_moments(X, np.ones(30), 2)
+    np.testing.assert_allclose(mean, X.mean(axis=0))
+    np.testing.assert_allclose(std, X.std(axis=0))
+
+
 def test_levels_of_a_kind_are_known_without_reading():
     view = InChunks(RNG.integers(0, 256, (40, 5, 4), dtype=np.uint8))
     assert check_levels(view, None, "X") == (0, 255)

@@ -9,7 +9,6 @@ from sklearn_cxr.neural_network._network import (
     BackboneBody,
     Network,
     Probabilities,
-    autocast,
     channels_last,
     inference_copy,
     make_head,
@@ -65,21 +64,24 @@ def test_probabilities_are_averaged_over_the_views():
 
 def test_head_widths_and_order():
     head = make_head(7, 2, (5, 4), 0.3, activation="gelu", batch_norm=True)
-    block = ["Linear", "BatchNorm1d", "GELU", "Dropout"]
-    assert [type(layer).__name__ for layer in head] == [*block, *block, "Linear"]
+    block = ["OutputLinear", "BatchNorm1d", "GELU", "Dropout"]
+    assert [type(layer).__name__ for layer in head] == [*block, *block, "OutputLinear"]
     widths = [(x.in_features, x.out_features) for x in head if isinstance(x, nn.Linear)]
     assert widths == [(7, 5), (5, 4), (4, 2)]
 
 
 def test_head_without_hidden_layers():
-    assert [type(layer).__name__ for layer in make_head(7, 2, (), 0.3)] == ["Dropout", "Linear"]
-    assert [type(layer).__name__ for layer in make_head(7, 2)] == ["Linear"]
+    names = [type(layer).__name__ for layer in make_head(7, 2, (), 0.3)]
+    assert names == ["Dropout", "OutputLinear"]
+    assert [type(layer).__name__ for layer in make_head(7, 2)] == ["OutputLinear"]
 
 
 def test_inference_copy_leaves_the_module_as_it_is():
     net = network().train()
+    net.register_buffer("scale", torch.tensor([1 / 3]))
     copied = inference_copy(net, torch.bfloat16, torch.device("cpu"))
     assert net.training
+    assert (net.scale.dtype, copied.scale.dtype) == (torch.float32, torch.bfloat16)
     assert not copied.training
     assert {p.dtype for p in copied.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in net.parameters()} == {torch.float32}
@@ -95,13 +97,42 @@ def test_channels_last_of_images_only():
     assert channels_last(features) is features
 
 
-def test_autocast_only_where_bfloat16_is_asked_for():
-    cpu = torch.device("cpu")
-    layer, row = nn.Linear(2, 2), torch.zeros(1, 2)
-    with autocast(cpu, torch.bfloat16):
-        assert layer(row).dtype == torch.bfloat16
-    with autocast(cpu, torch.float32):
-        assert layer(row).dtype == torch.float32
+@pytest.mark.parametrize("first", ["convolution", "normalisation"])
+def test_statistics_and_head_stay_exact_in_bfloat16(first):
+    """And get what they take wherever they stand."""
+    layers = [nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3)]
+    if first == "normalisation":
+        layers.insert(0, nn.BatchNorm2d(1))
+    backbone = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = network(BackboneBody(backbone, make_head(4, 2, (3,))))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.running_mean, 1000.3)
+            nn.init.constant_(module.running_var, 1 / 3)
+    copied = inference_copy(net, torch.bfloat16, torch.device("cpu"))
+    assert copied.dtype == torch.bfloat16
+    for (name, value), own in zip(
+        copied.state_dict().items(), net.state_dict().values(), strict=True
+    ):
+        convolution = value.ndim == 4 or name in _biases_of_convolutions(net)
+        expected = torch.bfloat16 if convolution else own.dtype
+        assert value.dtype == expected, name
+        if not convolution:
+            assert (value == own).all()
+    assert copied(FILMS).dtype == torch.float32
+
+
+def _biases_of_convolutions(net):
+    return [f"{name}.bias" for name, part in net.named_modules() if isinstance(part, nn.Conv2d)]
+
+
+def test_logits_in_bfloat16_are_not_rounded():
+    body = BackboneBody(nn.Flatten(), make_head(36, 2))
+    net = network(body)
+    nn.init.constant_(net.body.head[0].bias, 100.0)
+    copied = inference_copy(net, torch.bfloat16, torch.device("cpu"))
+    # Between 64 and 128 bfloat16 has steps of 1/2; the images alone are rounded here.
+    np.testing.assert_allclose(copied(FILMS), net(FILMS).detach(), atol=0.02)
 
 
 class Stages(nn.Module):

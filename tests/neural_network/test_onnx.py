@@ -21,7 +21,7 @@ COMMON = {"max_epochs": 2, "random_state": 0, "device": "cpu", "precision": "flo
 
 
 def small(**params):
-    return CNNClassifier(channels=(4,), dense=(8,), lr=0.02, **COMMON, **params)
+    return CNNClassifier(channels=(4,), dense=(8,), lr=0.02, **COMMON | params)
 
 
 def fit(name):
@@ -33,7 +33,7 @@ def fit(name):
         return small(tta="flip").fit(X, disease), X
     if name == "uint16, three classes, colour":
         X = np.stack([X.astype(np.uint16) * k for k in (40, 90, 257)], axis=-1)
-        return small().fit(X, y), X
+        return small(batch_norm=True).fit(X, y), X
     if name == "unit float, labels, shifted":
         labels = np.stack([y > 0, np.ones(24), y > 1], axis=1).astype(float)
         labels[3, 0] = np.nan

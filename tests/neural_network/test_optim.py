@@ -1,9 +1,11 @@
 """Optimisers, schedules and the average of the weights, against loops written out."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
-from network_common import cnn, exact, make_films
+from network_common import assert_same_weights, cnn, exact, make_films
 from torch import nn
 
 from sklearn_cxr.neural_network._optim import (
@@ -187,7 +189,7 @@ def test_plateau_in_a_fit_follows_the_history():
     rate, best = 0.5, np.inf
     for row in history.itertuples():
         assert row.lr == pytest.approx(rate)
-        if row.valid_loss < best * (1 - 1e-4):
+        if row.valid_loss < best:
             best = row.valid_loss
         else:
             rate /= 10
@@ -213,3 +215,61 @@ def test_gradient_is_clipped():
         for name, value in start.net_.module_.state_dict().items()
     )
     assert square.sqrt().item() == pytest.approx(1e-3, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_going_on_from_a_stored_network_is_going_on(name):
+    """Moments come back in the order in memory that their channels-last weights have."""
+    X, y, _ = make_films(side=12)
+    params = {"channels": (6, 10), "dense": (4,), "optimizer": name, "warm_start": True}
+    clf = cnn("baseline", precision="float32", batch_size=1000, lr=0.01, **params).fit(X, y)
+    stored = pickle.loads(pickle.dumps(clf))
+    clf.fit(X, y)
+    stored.fit(X, y)
+    assert_same_weights(stored, clf, rtol=1e-5, atol=1e-7)
+
+
+def test_onecycle_leaves_the_momentum_as_it_is():
+    for name, option, value in (("sgd", "momentum", 0.9), ("rmsprop", "momentum", 0)):
+        module = one_weight()
+        optimizer = optimizer_of(module, name)
+        schedule = Schedule("onecycle", optimizer, 10)
+        seen = set()
+        for _ in range(10):
+            step(module, optimizer)
+            schedule.after_step()
+            seen.add(optimizer.param_groups[0][option])
+        assert seen == {value}
+    # A class that has no momentum at all.
+    module = one_weight()
+    optimizer = optimizer_of(module, torch.optim.Adagrad)
+    schedule = Schedule("onecycle", optimizer, 10)
+    step(module, optimizer)
+    schedule.after_step()
+    assert optimizer.param_groups[0]["lr"] > 0.1 / 25
+
+
+def test_plateau_takes_the_smallest_gain_for_one():
+    optimizer = optimizer_of(one_weight())
+    schedule = Schedule("plateau", optimizer, 100)
+    for loss in (1.0, 0.99999, 0.99998):
+        schedule.after_epoch(loss)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"optimizer": torch.optim.Rprop, "weight_decay": 0.1}, r"Rprop takes no weight decay"),
+        ({"optimizer": torch.optim.LBFGS}, r"LBFGS evaluates the loss several times"),
+        ({"optimizer": int}, r"int is no subclass of torch\.optim\.Optimizer"),
+    ],
+)
+def test_optimisers_that_cannot_be_used_raise_and_keep_the_fit(params, message):
+    X, y, _ = make_films()
+    clf = cnn(warm_start=True, max_epochs=1).fit(X, y)
+    before = clf.predict_proba(X)
+    with pytest.raises(ValueError, match=message):
+        clf.set_params(**params).fit(X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
+    assert cnn(optimizer=torch.optim.Rprop, max_epochs=1).fit(X, y).n_iter_ == 1

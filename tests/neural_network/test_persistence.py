@@ -25,7 +25,7 @@ import torch
 from joblib.externals import loky
 from PIL import Image
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline, make_pipeline
 from tiny_networks import TinyBackbone, TinyConvNet
 
@@ -83,7 +83,7 @@ def fit(name, films, paths):
     if name == "features":
         kind = {"device": "cpu", "precision": "float32"}
         features = BackboneFeatures("mobilenet_v2", weights=None, random_state=0, **kind)
-        steps = (ImageReader(size=32), features, LogisticRegression(max_iter=5000))
+        steps = (ImageReader(size=32), features, GaussianNB())
         model = make_pipeline(*steps).fit(paths, y)
         model[1].weights = "imagenet"
         return model, paths
@@ -168,7 +168,7 @@ class TestFile:
         model = fitted(name)[0]
         arrays = [value for value in stored_in(model) if isinstance(value, np.ndarray)]
         assert arrays
-        assert not [a.shape for a in arrays if N_FILMS in a.shape or a.size % N_FILMS == 0]
+        assert not [a.shape for a in arrays if a.size and a.size % N_FILMS == 0]
         stored = pickle.dumps(model)
         assert films.images[0].tobytes() not in stored
         assert films.images[0, 15].astype(np.float32).tobytes() not in stored
@@ -308,7 +308,7 @@ def server(fitted, tmp_path_factory):
     """Address of a gunicorn server that loads a model, and forks its worker after that."""
     pytest.importorskip("gunicorn", reason="the server of this test")
     folder = tmp_path_factory.mktemp("server")
-    model, X, _ = fitted("lite0" if HAS_LITE0 else "published")
+    model, X, _ = fitted("published")
     joblib.dump(model, folder / "model.joblib")
     np.save(folder / "X.npy", X)
     (folder / "application.py").write_text(APP)
@@ -350,10 +350,10 @@ def _port(process, log):
 @pytest.mark.parametrize("when", ["early", "late"])
 def test_a_gunicorn_worker(fitted, server, when):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{server}/{when}", timeout=60) as response:
+    with opener.open(f"{server}/{when}", timeout=240) as response:
         got = json.load(response)
     assert got["forked"]
-    expected = fitted("lite0" if HAS_LITE0 else "published")[2]
+    expected = fitted("published")[2]
     np.testing.assert_allclose(got["answer"], expected, rtol=1e-4, atol=1e-6)
 
 

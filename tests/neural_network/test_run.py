@@ -1,6 +1,7 @@
 """A fit from end to end, held against training loops written out by hand."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from tiny_networks import TinyConvNet
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from sklearn_cxr.neural_network import _base
+from sklearn_cxr.neural_network import _base, _persistence
 from sklearn_cxr.neural_network._validation import hold_out
 
 X, Y, PATIENTS = make_films()
@@ -484,3 +485,157 @@ def test_a_frozen_backbone_is_run_once():
     del calls[:]
     clf.set_params(augment=identity).fit(X, Y)
     assert sum(calls) >= 5 * 24
+
+
+def test_a_fit_that_goes_on_holds_out_the_same(held_out):
+    """Whatever random_state is, and also after a pickle: what was learnt from cannot judge."""
+    films, y, patients = make_films(60)
+    for random_state in (0, None, np.random.RandomState(3)):
+        clf = cnn(random_state=random_state, max_epochs=1, validation_fraction=0.3)
+        clf.set_params(warm_start=True).fit(films, y, groups=patients).fit(
+            films, y, groups=patients
+        )
+        pickle.loads(pickle.dumps(clf)).fit(films, y, groups=patients)
+        first, *others = (valid.tolist() for _, valid in held_out)
+        assert others == [first, first]
+        held_out.clear()
+    # A fit that begins anew draws anew.
+    clf.set_params(warm_start=False).fit(films, y, groups=patients)
+    assert held_out[0][1].tolist() != first
+
+
+def test_a_side_of_which_nothing_is_known_raises():
+    labels = make_labels(24, 3)
+    weight = np.ones(24)
+    weight[PATIENTS > 0] = 0
+    clf = cnn(validation_fraction=0.3)
+    with pytest.raises(ValueError, match=r"CNNClassifier split its images, and none of the \d+"):
+        clf.fit(X, labels, groups=PATIENTS, sample_weight=np.where(labels[:, 0] < 2, weight, 0))
+    assert not hasattr(clf, "net_")
+
+
+def test_nothing_known_is_no_loss():
+    labels = make_labels(24, 3)
+    clf = cnn().partial_fit(X, labels)
+    clf.partial_fit(X, np.full_like(labels, np.nan)).partial_fit(X, labels)
+    assert clf.history_.train_loss.isna().tolist() == [False, True, False]
+    assert pickle.loads(pickle.dumps(clf)).history_.equals(clf.history_)
+    # An epoch without a loss does not stop later ones from being the best.
+    assert clf.net_.history[:, "train_loss_best"] == [True, False, True]
+
+
+@pytest.mark.parametrize("params", [{"early_stopping": True}, {"lr_schedule": "plateau"}])
+def test_a_validation_loss_that_is_none_raises_where_the_fit_goes_by_it(monkeypatch, params):
+    def one_class(codes, groups, *args, **kwargs):
+        return np.arange(2, 24), np.flatnonzero(codes == 1)[:2]
+
+    monkeypatch.setattr(_base, "hold_out", one_class)
+    clf = cnn(class_weight={1: 0.0}, validation_fraction=0.1)
+    assert clf.fit(X, Y, groups=PATIENTS).history_.valid_loss.isna().all()
+    with pytest.raises(ValueError, match="validation loss is nan in epoch 1"):
+        clf.set_params(**params).fit(X, Y, groups=PATIENTS)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 24])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_function_that_writes_to_its_batch_does_not_write_to_the_users_films(batch_size, dtype):
+    films = (X / 255).astype(dtype)
+    before = films.copy()
+    clf = cnn(augment=lambda batch: batch.mul_(0.5), batch_size=batch_size, max_epochs=1)
+    clf.set_params(precision=dtype).fit(films, Y)
+    np.testing.assert_array_equal(films, before)
+
+
+def test_precision_may_change_between_fits_that_go_on():
+    clf = cnn(warm_start=True, max_epochs=1)
+    for number, precision in enumerate(["float32", "float64", "float32", "bfloat16"], start=1):
+        clf.set_params(precision=precision).fit(X, Y)
+        assert clf.n_iter_ == number
+        kept = torch.float64 if precision == "float64" else torch.float32
+        assert {p.dtype for p in clf.net_.module_.parameters()} == {kept}
+        state = clf.net_.stored_optimizer["state"]
+        assert {v["exp_avg"].dtype for v in state.values()} == {kept}
+
+
+def test_validation_in_bfloat16_is_by_the_answers_of_predict(held_out):
+    class Normalised(nn.Module):
+        def __init__(self, image_shape, n_outputs):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(1)
+            self.inner = TinyConvNet(image_shape, n_outputs)
+
+        def forward(self, images):
+            return self.inner(self.norm(images))
+
+    for make in (cnn(Normalised), transfer(StagedBackbone), transfer(fine_tune="head")):
+        clf = make.set_params(precision="bfloat16", validation_fraction=0.3, max_epochs=3)
+        clf.set_params(batch_size=100).fit(X, Y, groups=PATIENTS)
+        _, valid = held_out[-1]
+        expected = log_loss(Y[valid], clf.predict_proba(X[valid]))
+        assert clf.history_.valid_loss.iloc[-1] == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_is_held_out_is_not_prepared_by(held_out):
+    films = np.random.default_rng(0).uniform(0, 1, (24, 9, 9))
+    clf = cnn(validation_fraction=0.3, max_epochs=1).fit(films, Y, groups=PATIENTS)
+    ((train, _),) = held_out
+    np.testing.assert_allclose(clf.mean_, films[train].mean())
+    np.testing.assert_allclose(clf.std_, films[train].std())
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_groups_of_another_length_raise_also_where_nothing_is_held_out(method):
+    with pytest.raises(ValueError, match="got 23 patient ids in groups for 24 images"):
+        getattr(cnn(), method)(X, Y, groups=PATIENTS[:-1], **_classes(method))
+
+
+def _classes(method):
+    return {"classes": [0, 1]} if method == "partial_fit" else {}
+
+
+def test_parts_with_other_named_classes_raise():
+    clf = cnn().partial_fit(X, Y, classes=[1, 0])
+    clf.partial_fit(X, Y, classes=[0, 1])
+    before = clf.predict_proba(X)
+    with pytest.raises(
+        ValueError, match=r"got classes=\[0, 1, 2\], but the first call named \[0, 1\]"
+    ):
+        clf.partial_fit(X, Y, classes=[0, 1, 2])
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
+
+
+class FlatNorm(nn.Sequential):
+    """Batch normalisation of what has no pixels."""
+
+    def __init__(self, image_shape, n_outputs):
+        super().__init__(nn.Flatten(), nn.BatchNorm1d(81), nn.Linear(81, n_outputs))
+
+
+def test_one_row_cannot_be_normalised_over_and_keeps_the_fit():
+    rows = X.reshape(24, -1)
+    clf = dense(batch_norm=True).partial_fit(rows, Y, classes=[0, 1])
+    before = clf.predict_proba(rows)
+    with pytest.raises(ValueError, match="no variance over a batch of one row"):
+        clf.partial_fit(rows[:1], Y[:1])
+    np.testing.assert_array_equal(clf.predict_proba(rows), before)
+    with pytest.raises(ValueError, match="no variance over a batch of one row"):
+        cnn(FlatNorm, batch_size=1).fit(X, Y)
+
+
+@pytest.mark.parametrize("widths", [(-5,), (10.5,), (True,), (0,)])
+def test_widths_that_are_no_widths_raise(widths):
+    with pytest.raises(ValueError, match=r"Got hidden=.*expected a sequence of integers of 1 or"):
+        dense(widths).fit(X.reshape(24, -1), Y)
+    with pytest.raises(ValueError, match=r"Got head=.*expected a sequence of integers of 1 or"):
+        transfer(head=widths).fit(X, Y)
+
+
+def test_a_device_that_is_set_after_the_fit_is_the_one_that_predicts(monkeypatch):
+    clf = cnn().fit(X, Y)
+    before = clf.predict_proba(X)
+    with pytest.raises(ValueError, match="device='cuda:77' is not available here"):
+        clf.set_params(device="cuda:77").predict(X)
+    monkeypatch.setattr(_persistence, "resolve_device", lambda device: torch.device("cpu", 0))
+    clf.set_params(device="elsewhere")
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
+    assert clf.net_.device == "cpu:0"

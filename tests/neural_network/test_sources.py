@@ -73,7 +73,7 @@ def test_rows_from_anywhere(kind, tmp_path):
 
 def test_what_lies_on_the_device_is_indexed_there():
     source = RowSource(FILMS, (2, 3), CPU)
-    source.resident, source._whole = True, torch.as_tensor(FILMS) + 100
+    source._whole = torch.as_tensor(FILMS) + 100
     index = np.array([3, 1])
     np.testing.assert_array_equal(source.take(index), FILMS[index] + 100)
     np.testing.assert_array_equal(next(source.stream([index])), FILMS[index] + 100)
