@@ -142,18 +142,19 @@ def _quiet():
 
 
 def _write(module, batch, path):
+    shapes = {"images": {0: torch.export.Dim("n")}}
     options = {
         "dynamo": True,
         "external_data": False,
         "verbose": False,
         "input_names": ["images"],
         "output_names": ["probabilities"],
-        # torch 2.6 looks for the input's name here, later ones for that of the argument.
-        "dynamic_shapes": {"images": {0: torch.export.Dim("n")}},
     }
     try:
         with _quiet():
-            torch.onnx.export(module, (batch,), path, **options)
+            # Strictly, as some versions begin, it would pass _PlainOperations by.
+            program = torch.export.export(module, (batch,), dynamic_shapes=shapes, strict=False)
+            torch.onnx.export(program, (), path, **options)
     except Exception as error:  # whatever packages of the exporter raise, and they are many
         here = ", ".join(
             f"{name} {sys.modules[name].__version__}" for name in ("torch", *_PACKAGES)
