@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -24,15 +25,16 @@ class _PlainOperations(TorchFunctionMode):
     """Sums and products for what some versions of torch and onnxscript cannot export together."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
         if func is torch.addcmul and not kwargs:
             offset, images, factor = args
             return images * factor + offset
-        if func is torch.batch_norm and not kwargs and args[3] is not None and not args[5]:
-            return _normalised(*args)
-        return func(*args, **(kwargs or {}))
+        if func is F.batch_norm and not kwargs.get("training"):
+            return _normalised(*args, **kwargs)
+        return func(*args, **kwargs)
 
 
-def _normalised(images, weight, bias, mean, var, training, momentum, eps, *rest):
+def _normalised(images, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     factor = (var + eps).rsqrt()
     factor = factor if weight is None else factor * weight
     offset = -mean * factor if bias is None else bias - mean * factor
@@ -142,7 +144,8 @@ def _quiet():
 
 
 def _write(module, batch, path):
-    shapes = {"images": {0: torch.export.Dim("n")}}
+    # Some versions make sure of a number that no batch has.
+    shapes = {"images": {0: torch.export.Dim("n", max=2**31 - 1)}}
     options = {
         "dynamo": True,
         "external_data": False,
