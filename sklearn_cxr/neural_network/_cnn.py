@@ -198,7 +198,7 @@ class CNNClassifier(BaseNetworkClassifier):
     >>> clf = CNNClassifier(channels=(8, 16), dense=(16,), max_epochs=3, random_state=0)
     >>> clf = clf.fit(films.images, films.target)
     >>> clf.predict_proba(films.images).shape
-    (80, 2)
+    (80, 3)
     >>> list(clf.history_.columns)
     ['train_loss', 'train_accuracy', 'lr']
     """

@@ -196,7 +196,7 @@ class DenseHeadClassifier(BaseNetworkClassifier):
     >>> from sklearn.datasets import make_classification
     >>> from sklearn_cxr.neural_network import DenseHeadClassifier
     >>> X, y = make_classification(random_state=0)
-    >>> clf = DenseHeadClassifier((16,), max_epochs=30, random_state=0).fit(X, y)
+    >>> clf = DenseHeadClassifier((16,), lr=0.01, max_epochs=30, random_state=0).fit(X, y)
     >>> clf.score(X, y) > 0.9
     True
     """

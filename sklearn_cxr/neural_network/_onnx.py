@@ -48,12 +48,13 @@ class _Answer(nn.Module):
     def __init__(self, probabilities, constant, binary):
         super().__init__()
         self.probabilities, self.binary = probabilities, binary
+        self.plain = False
         self.constant = None if constant is None else torch.from_numpy(constant)
 
     def forward(self, images):
         # The file takes levels as they are stored; torch itself has few operations on uint16.
         images = images.to(torch.int32) if images.dtype == torch.uint16 else images
-        with _PlainOperations():
+        with _PlainOperations() if self.plain else contextlib.nullcontext():
             answer = self.probabilities(images).to(torch.float32)
         if self.binary:
             return torch.cat([1 - answer, answer], dim=1)
@@ -95,6 +96,7 @@ def export(estimator, path):
     with torch.no_grad():
         # Before the export, which may leave its own stand-ins for tensors in the module.
         expected = module(batch).numpy()
+    module.plain = True
     path = Path(path)
     with replacing(path) as temporary:
         _write(module, batch, temporary)

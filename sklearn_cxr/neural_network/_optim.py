@@ -173,7 +173,8 @@ class Schedule:
             self._by_step = lr_scheduler.OneCycleLR(
                 optimizer,
                 highest,
-                total_steps=n_steps + 1,
+                # Of fewer than ten steps torch cannot take a fifth.
+                total_steps=max(n_steps + 1, 10),
                 pct_start=0.2,
                 # As the policy was published, against the rate; but only Adam's first moment, on
                 # which the defaults were measured. A momentum stays what it was set to.

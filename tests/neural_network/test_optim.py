@@ -249,6 +249,20 @@ def test_onecycle_leaves_the_momentum_as_it_is():
     assert optimizer.param_groups[0]["lr"] > 0.1 / 25
 
 
+@pytest.mark.parametrize("n_steps", range(1, 12))
+def test_onecycle_takes_fits_of_a_few_steps(n_steps):
+    module = one_weight()
+    optimizer = optimizer_of(module, "adamw")
+    schedule = Schedule("onecycle", optimizer, n_steps)
+    rates = []
+    for _ in range(n_steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        step(module, optimizer)
+        schedule.after_step()
+    assert rates[0] == pytest.approx(0.1 / 25)
+    assert all(0 < rate <= 0.1 for rate in rates)
+
+
 def test_plateau_takes_the_smallest_gain_for_one():
     optimizer = optimizer_of(one_weight())
     schedule = Schedule("plateau", optimizer, 100)
