@@ -12,6 +12,7 @@ __all__ = [
     "PatientLeakageError",
     "StoreWarning",
     "UnreadableImageWarning",
+    "VersionMismatchWarning",
     "WeightsError",
 ]
 

@@ -14,7 +14,11 @@ from sklearn_cxr.feature_extraction._cache import FeatureCache
 from sklearn_cxr.feature_extraction._extraction import Extraction
 from sklearn_cxr.feature_extraction._hashing import image_keys
 from sklearn_cxr.feature_extraction._network import FrozenBackbone
-from sklearn_cxr.neural_network._device import resolve_device, resolve_precision
+from sklearn_cxr.neural_network._device import (
+    device_or_cpu,
+    resolve_device,
+    resolve_precision,
+)
 from sklearn_cxr.neural_network._inference import batches_in_order
 from sklearn_cxr.neural_network._prepare import Prepare
 from sklearn_cxr.neural_network._weights import NEUTRAL_MEAN, NEUTRAL_STD, check_contamination
@@ -333,10 +337,15 @@ class BackboneFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         ------
         MemoryError
             If a batch does not fit into the memory of the device; says which would.
+
+        Warns
+        -----
+        FallbackWarning
+            If the device of the fit is not there: the CPU computes.
         """
         check_is_fitted(self)
         X = validate_rows(self, X, reset=False)
-        device = resolve_device(self.device)
+        device = device_or_cpu(self)
         run = Extraction(self, X, self._prepare(self._levels(X)), device)
         if self.cache_dir is None:
             out = np.empty((len(X), self.n_features_out_), dtype=run.out_dtype)

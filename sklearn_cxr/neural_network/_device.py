@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from sklearn_cxr.exceptions import FallbackWarning
 from sklearn_cxr.neural_network._memory import give_back
 from sklearn_cxr.utils._warn import warn
 
@@ -64,6 +65,31 @@ def resolve_device(device):
             "take what there is."
         )
     return found
+
+
+def device_or_cpu(estimator):
+    """Find the device of a fitted estimator, which may have been stored where there was another.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Has a parameter `device`.
+
+    Returns
+    -------
+    torch.device
+        The device; the CPU where that of the fit is not there.
+
+    Warns
+    -----
+    FallbackWarning
+        If it is not there.
+    """
+    try:
+        return resolve_device(estimator.device)
+    except ValueError as error:
+        warn(f"{type(estimator).__name__} is loaded on the CPU: {error}", FallbackWarning)
+        return torch.device("cpu")
 
 
 def resolve_precision(precision, device):

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from sklearn_cxr import __version__
-from sklearn_cxr.exceptions import FallbackWarning, VersionMismatchWarning
-from sklearn_cxr.neural_network._device import resolve_device
+from sklearn_cxr.exceptions import VersionMismatchWarning
+from sklearn_cxr.neural_network._device import device_or_cpu, resolve_device
 from sklearn_cxr.neural_network._loss import CrossEntropy
 from sklearn_cxr.neural_network._skorch import Net
 from sklearn_cxr.neural_network._state import (
@@ -127,7 +127,7 @@ def settle(estimator):
     """
     net, asked = estimator.net_, str(estimator.device)
     if getattr(net, "waits", False):
-        device = _device_here(estimator)
+        device = device_or_cpu(estimator)
     elif getattr(net, "asked", asked) != asked:
         # Another was set since the fit, or since the last prediction.
         device = resolve_device(estimator.device)
@@ -137,14 +137,6 @@ def settle(estimator):
     net.device, net.waits, net.asked = str(device), False, asked
     net.forget_predictor()
     return device
-
-
-def _device_here(estimator):
-    try:
-        return resolve_device(estimator.device)
-    except ValueError as error:
-        warn(f"{type(estimator).__name__} is loaded on the CPU: {error}", FallbackWarning)
-        return torch.device("cpu")
 
 
 def _compare_versions(estimator, then):

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks as checks
 from torch import nn
 
-from sklearn_cxr.exceptions import ContaminationWarning, StoreWarning
+from sklearn_cxr.exceptions import ContaminationWarning, FallbackWarning, StoreWarning
 from sklearn_cxr.feature_extraction import BackboneFeatures, _extraction
 from sklearn_cxr.neural_network import _backbones
 from sklearn_cxr.preprocessing import ImageRows
@@ -412,6 +412,13 @@ class TestErrors:
     def test_parameters(self, films, name, value):
         with pytest.raises(ValueError, match=name):
             tiny(**{name: value}).fit(films)
+
+    def test_a_device_that_is_not_here_falls_back_once_fitted(self, films):
+        fitted = tiny(device="cpu").fit(films)
+        elsewhere = pickle.loads(pickle.dumps(fitted.set_params(device="cuda:99")))
+        with pytest.warns(FallbackWarning, match="is loaded on the CPU"):
+            answered = elsewhere.transform(films)
+        np.testing.assert_array_equal(answered, fitted.set_params(device="cpu").transform(films))
 
     def test_a_device_that_is_not_there(self, films):
         with pytest.raises(ValueError, match="device='cuda:99'"):

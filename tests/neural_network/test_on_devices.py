@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklearn_cxr.exceptions import FallbackWarning
-from sklearn_cxr.neural_network import _augmentation_ops, _device, _memory, _persistence, _sources
+from sklearn_cxr.neural_network import _augmentation_ops, _device, _memory, _sources
 from sklearn_cxr.neural_network._augmentation import make_augmentation
 from sklearn_cxr.neural_network._device import gpu_turn
 from sklearn_cxr.neural_network._loss import hits
@@ -395,10 +395,10 @@ def test_a_loaded_network_goes_to_its_device_when_it_predicts(monkeypatch):
     clf = cnn(max_epochs=1).fit(X, Y)
     text = pickle.dumps(clf)
     with monkeypatch.context() as patch:
-        patch.setattr(_persistence, "resolve_device", lambda device: pytest.fail("looked for"))
+        patch.setattr(_device, "resolve_device", lambda device: pytest.fail("looked for"))
         loaded = pickle.loads(text)
     asked = []
-    monkeypatch.setattr(_persistence, "resolve_device", lambda d: asked.append(d) or CPU)
+    monkeypatch.setattr(_device, "resolve_device", lambda d: asked.append(d) or CPU)
     for _ in range(2):
         np.testing.assert_allclose(loaded.predict_proba(X), clf.predict_proba(X))
     assert asked == ["cpu"]
