@@ -330,7 +330,7 @@ class BackboneFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray or DataFrame of shape (n, n_features_out_), dtype=float32
+        ndarray or DataFrame of shape (n, `n_features_out_`), dtype=float32
             Features; float64 with ``precision="float64"``.
 
         Raises

@@ -155,7 +155,7 @@ class DenseHeadClassifier(BaseNetworkClassifier):
 
     Attributes
     ----------
-    mean_, scale_ : ndarray of shape (n_features_in_,)
+    mean_, scale_ : ndarray of shape (`n_features_in_`,)
         Subtracted from each feature, and divided by after that.
 
     classes_ : ndarray of shape (n_classes,)
