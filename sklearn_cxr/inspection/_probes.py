@@ -182,8 +182,8 @@ def shortcut_probes(
     >>> from sklearn_cxr.datasets import make_chest_xrays
     >>> from sklearn_cxr.inspection import shortcut_probes
     >>> films = make_chest_xrays(
-    ...     120, image_size=64, classes=("normal", "viral"), marker="box",
-    ...     marker_confounding=0.9, random_state=0,
+    ...     240, image_size=64, classes=("normal", "viral"), marker="box",
+    ...     marker_confounding=1.0, random_state=0,
     ... )
     >>> found = shortcut_probes(
     ...     films.images, films.target, films.groups, probes=["border"], cv=3
