@@ -13,6 +13,7 @@ import os
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,16 +73,15 @@ def compare_loops(images, repeat):
         f"BackboneFeatures, {precision}": BackboneFeatures(
             "densenet121", weights=None, precision=precision, random_state=0, batch_size=BATCH
         ).fit(images[:1])
-        for precision in ("float32", "bfloat16", "auto")
+        for precision in ("float32", "bfloat16")
     }
     network = features["BackboneFeatures, float32"].backbone_
-    tasks = {"plain loop: float32, NCHW, DataLoader": lambda: plain_loop(network, images)}
-    for name, fitted in features.items():
-        tasks[name] = lambda fitted=fitted: fitted.transform(images)
-    for task in tasks.values():
+    calls = {"plain loop: float32, NCHW, DataLoader": partial(plain_loop, network)}
+    calls |= {name: fitted.transform for name, fitted in features.items()}
+    for call in calls.values():
         # The first batches of a network choose its kernels.
-        task()
-    result = taking_turns(tasks, repeat)
+        call(images[: 2 * BATCH])
+    result = taking_turns({name: partial(call, images) for name, call in calls.items()}, repeat)
     base = next(iter(result.values()))[0]
     print(f"\nDenseNet-121, {len(images)} images of {images.shape[1]} px, no cache")
     print(f"{'':42}{'img/s':>9}{'x plain':>9}{'max/min':>9}")

@@ -435,7 +435,7 @@ def main():
         "gram": lambda: gram(root),
         "choice": lambda: choice(root, 64),
         "choice-224": lambda: choice(root, SIDE),
-        "correct-224": lambda: correct(root, (SIDE,), ("binary",), (None,)),
+        "correct-224": lambda: correct(root, (SIDE,)),
     }
     for part in options.parts:
         parts[part]()

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from sklearn_cxr.feature_extraction._code import code_hash
-from sklearn_cxr.neural_network import _torchvision
 from sklearn_cxr.neural_network._backbones import build_backbone
 from sklearn_cxr.neural_network._network import inference_copy
 from sklearn_cxr.neural_network._seeds import seeded
@@ -86,10 +85,7 @@ class FrozenBackbone:
         """Copy for inference on a device and in a precision; kept until another is asked for."""
         place = (str(device), dtype)
         if place not in self._copies:
-            made = inference_copy(self.module, dtype, device)
-            if self.backbone in _torchvision.NAMES:
-                _write_in_place(made)
-            self._copies = {place: made}
+            self._copies = {place: inference_copy(self.module, dtype, device)}
         return self._copies[place]
 
     def description(self):
@@ -121,17 +117,6 @@ class FrozenBackbone:
             self._take(load_module_state(built, arrays))
 
 
-def _write_in_place(network):
-    """Let activations write into their input, as torchvision publishes them.
-
-    `build_backbone` keeps them from it, for gradients and hooks, of which there are none here:
-    nothing is computed after the layer that is looked at. It spares a fifth of the time.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.ReLU | nn.ReLU6 | nn.SiLU | nn.Hardswish):
-            module.inplace = True
-
-
 class _Reached(Exception):
     def __init__(self, output):
         super().__init__()
@@ -159,6 +144,8 @@ class LayerOutput(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.layer = layer
+        # A hook that stops one thread would stop another, which is in the same layer.
+        self.reentrant = layer == "pool"
         if layer != "pool":
             _check_layer(backbone, layer)
 

@@ -12,6 +12,7 @@ from sklearn_cxr.inspection._activation_linear import linear_tail, pull_back
 from sklearn_cxr.neural_network._device import resolve_device
 from sklearn_cxr.neural_network._inference import gather
 from sklearn_cxr.neural_network._network import channels_last, inference_copy
+from sklearn_cxr.neural_network._persistence import settle
 from sklearn_cxr.neural_network._prepare import Prepare, to_host_tensor, unit_levels
 from sklearn_cxr.neural_network._spec import pool, run_densenet
 from sklearn_cxr.utils._chunks import validate_rows
@@ -181,9 +182,10 @@ def build_model(front):
 
 
 def _of_network(front, classifier):
+    # One that was loaded goes to its device only now.
+    device = settle(classifier)
     module = classifier.net_.module_
     dtype = torch.float64 if module.dtype == torch.float64 else torch.float32
-    device = torch.device(classifier.net_.device)
     copied = inference_copy(module, dtype, device)
     backbone = getattr(copied.body, "backbone", None)
     return Model(

@@ -211,11 +211,10 @@ class TestLayers:
             tiny(backbone=Tokens, layer="unused").fit(films)
 
     @pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnet18", "densenet121"])
-    def test_of_torchvision_are_the_same_though_activations_write_in_place(self, films, name):
+    def test_of_torchvision_are_those_of_the_network_called_directly(self, films, name):
         large = np.kron(films[:3], np.ones((1, 5, 5), np.uint8))
         fitted = tiny(backbone=name, precision="float64").fit(large)
         exact = fitted.backbone_.double()
-        assert not any(getattr(module, "inplace", False) for module in exact.modules())
         unit = torch.from_numpy((large / 255 - 0.5) / 0.25)[:, None].repeat(1, 3, 1, 1)
         with torch.no_grad():
             expected = exact(unit).numpy()

@@ -292,6 +292,8 @@ def test_published_backbones_after_reload(name, last, tmp_path):
     )
     assert found.layer == last
     assert found.maps == pytest.approx(other.maps, rel=1e-4, abs=1e-6)
+    # It went to its device to be looked into, as it would have to predict.
+    assert not again.net_.waits
     # CAM adds up to the logit where it takes the map that is averaged.
     head = again.net_.module_.body.head[-1]
     assert found.maps.mean(axis=(1, 2)) + head.bias.item() == pytest.approx(found.score, rel=1e-3)

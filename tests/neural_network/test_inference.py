@@ -69,6 +69,78 @@ def test_flat_images_are_given_their_shape(films):
     np.testing.assert_allclose(out, expected_levels(films), rtol=1e-6)
 
 
+class SharedLevels(Levels):
+    """Remembers too how many threads each call may use."""
+
+    reentrant = True
+
+    def forward(self, images):
+        self.seen.append((len(images), threading.get_ident(), torch.get_num_threads()))
+        return torch.cat([images.mean(dim=(2, 3)), images.amax(dim=(2, 3))], dim=1)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("n_images", "pieces"), [(40, [7, 7, 7, 7, 6, 6]), (5, [3, 2]), (3, [3])])
+def test_cores_take_pieces_of_a_batch(two_threads, n_images, pieces):
+    """A piece has at most as many pixels as eight images of 224 x 224."""
+    films = np.random.default_rng(0).integers(0, 256, (n_images, 224, 256), dtype=np.uint8)
+    module = SharedLevels()
+    out = forward(films, module, batch_size=64)
+    np.testing.assert_allclose(out, expected_levels(films), rtol=1e-5)
+    sizes, threads, shares = zip(*module.seen, strict=True)
+    assert sorted(sizes, reverse=True) == pieces
+    if len(pieces) > 1:
+        assert set(shares) == {1}
+        assert threading.get_ident() not in threads
+    else:
+        assert set(shares) == {2}
+    assert torch.get_num_threads() == 2
+
+
+def test_with_one_thread_the_pieces_follow_each_other(films):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        module = SharedLevels()
+        films = np.zeros((20, 224, 224), np.uint8)
+        forward(films, module, batch_size=20)
+    finally:
+        torch.set_num_threads(before)
+    sizes, threads, _ = zip(*module.seen, strict=True)
+    assert sizes == (7, 7, 6)
+    assert set(threads) == {threading.get_ident()}
+
+
+def test_a_network_of_the_users_gets_whole_batches(two_threads):
+    """What it keeps of a call would be that of another thread."""
+    module = Levels()
+    forward(np.zeros((40, 224, 224), np.uint8), module, batch_size=40)
+    assert [len(images) for images in module.seen] == [40]
+
+
+def test_rows_that_are_no_images_stay_together(two_threads):
+    module = SharedLevels()
+    module.forward = lambda rows: module.seen.append(len(rows)) or rows.float()
+    forward_batches(module, np.ones((50, 7)), batch_size=50, device=CPU, dtype=torch.float32)
+    assert module.seen == [50]
+
+
+def test_other_threads_of_torch_keep_their_cores(two_threads):
+    forward(np.zeros((32, 224, 224), np.uint8), SharedLevels(), batch_size=32)
+    found = []
+    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert found == [2]
+
+
 @pytest.mark.parametrize("as_view", ["rows", "memmap", "h5py"])
 def test_views_and_maps_are_read_batch_by_batch(films, tmp_path, as_view):
     with h5py.File(tmp_path / "films.h5", "w") as file:
