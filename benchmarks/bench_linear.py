@@ -42,7 +42,7 @@ from sklearn_cxr.decomposition import PixelPCA
 from sklearn_cxr.linear_model import PixelLogisticRegression, PixelLogisticRegressionCV
 from sklearn_cxr.preprocessing import ImageReader
 
-N_WHOLE, SIDE = 112_120, 224
+N_WHOLE, N_HELD_OUT, SIDE = 112_120, 2000, 224
 
 
 def peak_memory():
@@ -119,7 +119,10 @@ def fit_peer(root, C, tol):
 
 
 def write_rows(path, n, n_features, seed=0):
-    """Write smooth random films with a planted signal, by chunks; return labels and signal."""
+    """Write smooth random films with a planted signal, by chunks.
+
+    Returns the labels, and the coefficients of standardised pixels that tell them apart best.
+    """
     rng = np.random.default_rng(seed)
     side = math.isqrt(n_features)
     # Neighbouring pixels of films go together; independent noise would make the fit too easy.
@@ -136,23 +139,27 @@ def write_rows(path, n, n_features, seed=0):
             film += rng.standard_normal((len(part), n_features), dtype=np.float32) * 12 + 128
             film += ((part - 0.5)[:, None] * signal).astype(np.float32)
             stream.write(film.clip(0, 255).astype(np.uint8).tobytes())
-    return y, signal
+    # Covariance within a class: smooth' smooth + 144; its inverse by Woodbury's identity.
+    inner = np.linalg.solve(144 * np.eye(40) + smooth @ smooth.T, smooth @ signal)
+    best = (signal - smooth.T @ inner) / 144
+    return y, best * np.sqrt((smooth**2).sum(axis=0) + 144 + signal**2 / 4)
 
 
 def fit_file(path, y, n, n_features, C):
     """Task: one fit on a memory map."""
-    X = np.memmap(path, mode="r", dtype=np.uint8, shape=(n, n_features))
+    X = np.memmap(path, mode="r", dtype=np.uint8).reshape(-1, n_features)
     y = np.load(y)
     PixelLogisticRegression(max_iter=1).fit(np.asarray(X[:64]), np.arange(64) % 2)
     before, start = own_memory(), time.perf_counter()
-    model = PixelLogisticRegression(C=C, verbose=0).fit(X, y)
+    model = PixelLogisticRegression(C=C, verbose=0).fit(X[:n], y[:n])
     seconds = time.perf_counter() - start
+    own = peak_own_memory() - before
     np.save(f"{path}.coef.npy", model.coef_image_.ravel())
     return {
         "seconds": seconds,
         "iterations": int(model.n_iter_[0]),
-        "own MB": own_memory() - before,
-        "AUC": roc_auc_score(y[-5000:], model.decision_function(X[-5000:])),
+        "own MB": own,
+        "AUC": roc_auc_score(y[n:], model.decision_function(X[n:])),
     }
 
 
@@ -181,7 +188,8 @@ def correct(root, sides=(32, 64), tasks=("binary", "subtype"), weightings=(None,
                 auc = [roc_auc_score(y_test, score, multi_class="ovr") for score in scores]
                 print(
                     f"{side:5}{task:>9}{weights or 'none':>10}{relative:16.1e}"
-                    f"{abs(auc[0] - auc[1]):17.1e}"
+                    f"{abs(auc[0] - auc[1]):17.1e}",
+                    flush=True,
                 )
 
 
@@ -190,30 +198,34 @@ def one_fit(root):
     print(f"\none fit, 5,216 films of {SIDE} px, C = 1e-3")
     print(f"{'':34}{'seconds':>9}{'iterations':>12}{'objective':>12}{'peak MB':>9}")
     rows = {
-        "scikit-learn lbfgs, float32, 1e-4": in_process("fit_peer", root=root, C=1e-3, tol=1e-4),
-        "PixelLogisticRegression, 1e-4": in_process("fit_ours", root=root, C=1e-3, tol=1e-4),
-        "PixelLogisticRegression, 1e-6": in_process("fit_ours", root=root, C=1e-3, tol=1e-6),
+        "scikit-learn lbfgs, float32, 1e-4": in_process("fit_peer", root=root, C=1e-3, tol=1e-4)
     }
+    for tol in (1e-4, 5e-5, 2e-5, 1e-5, 1e-6):
+        rows[f"PixelLogisticRegression, {tol:g}"] = in_process(
+            "fit_ours", root=root, C=1e-3, tol=tol
+        )
     for name, row in rows.items():
         print(
             f"{name:34}{row['seconds']:9.2f}{row['iterations']:12}{row['objective']:12.6f}"
             f"{row['MB']:9.0f}"
         )
-    peer, ours = list(rows.values())[:2]
+    peer, *ours = rows.values()
+    first = next(row for row in ours if row["objective"] <= peer["objective"])
     print(
-        f"faster {peer['seconds'] / ours['seconds']:.1f} x, memory {ours['MB'] / peer['MB']:.2f} x"
+        f"at an objective no higher: faster {peer['seconds'] / first['seconds']:.1f} x, "
+        f"memory {first['MB'] / peer['MB']:.2f} x"
     )
 
 
 def on_file(n, n_features, C=1e-4):
-    """Generate a file, fit on it twice and return the second report and the recovery."""
+    """Generate a file, fit on all but its last rows, and return the report and the recovery."""
     with tempfile.TemporaryDirectory() as folder:
         path, labels = os.path.join(folder, "rows.raw"), os.path.join(folder, "y.npy")
-        y, signal = write_rows(path, n, n_features)
+        y, best = write_rows(path, n + N_HELD_OUT, n_features)
         np.save(labels, y)
         report = in_process("fit_file", path=path, y=labels, n=n, n_features=n_features, C=C)
         coef = np.load(f"{path}.coef.npy")
-    return report, float(np.corrcoef(coef, signal)[0, 1])
+    return report, float(np.corrcoef(coef, best)[0, 1])
 
 
 def whole():
@@ -225,8 +237,8 @@ def whole():
     )
     print(
         f"{report['seconds']:.1f} s, {report['iterations']} iterations, "
-        f"{report['own MB']:.0f} MB beyond the mapped file, AUC {report['AUC']:.3f}, "
-        f"correlation with the planted signal {recovered:.3f}"
+        f"at most {report['own MB']:.0f} MB beyond the mapped file, AUC {report['AUC']:.4f} on "
+        f"{N_HELD_OUT:,} more films, correlation with the best coefficients {recovered:.3f}"
     )
 
 

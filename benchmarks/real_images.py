@@ -116,10 +116,9 @@ def finetune(options, task="binary"):
         options.save.mkdir(parents=True, exist_ok=True)
         file = f"{task}-{options.backbone}-{options.size}-{options.seed}{options.tag}.npy"
         np.save(options.save / file, probability)
-    if task == "binary":
-        report(name, y_test, probability[:, 1], patients_test)
-    else:
+    if task == "subtype":
         report_classes(name, y_test, probability, patients_test)
+    report(name, y_test > 0, 1 - probability[:, 0], patients_test)
 
 
 def report_classes(name, y, probability, patients):
@@ -138,20 +137,15 @@ def three(options):
 
 
 def average(options):
-    """Average the probabilities of several fits."""
-    for task in ("binary", "subtype"):
-        files = sorted(options.save.glob(f"{task}-*.npy"))
-        if not files:
-            continue
-        bunch = load_kermany(options.data / "chest_xray", subset="test", task=task)
-        y, patients = np.asarray(bunch.target), np.asarray(bunch.groups)
-        every = [np.load(file) for file in files]
-        for file, probability in [*zip(files, every, strict=True), (None, np.mean(every, axis=0))]:
-            name = file.stem if file else f"average of {len(files)}"
-            if task == "binary":
-                report(name, y, probability[:, 1], patients)
-            else:
-                report_classes(name, y, probability, patients)
+    """Average the probabilities of pneumonia of several fits, on two classes or three."""
+    bunch = load_kermany(options.data / "chest_xray", subset="test")
+    y, patients = np.asarray(bunch.target) > 0, np.asarray(bunch.groups)
+    files = sorted(options.save.glob("*.npy"))
+    # Of two classes and of three the first is "normal".
+    every = [1 - np.load(file)[:, 0] for file in files]
+    for file, probability in zip(files, every, strict=True):
+        report(file.stem, y, probability, patients)
+    report(f"average of {len(files)}", y, np.mean(every, axis=0), patients)
 
 
 def scratch(options):
