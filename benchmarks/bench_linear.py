@@ -163,15 +163,18 @@ def fit_file(path, y, n, n_features, C):
     }
 
 
-def correct(root, sides=(32, 64), tasks=("binary", "subtype"), weightings=(None, "balanced")):
-    """Print how far coefficients and AUC are from scikit-learn's."""
+def correct(
+    root, sides=(32, 64), tasks=("binary", "subtype"), weightings=(None, "balanced"), n=None
+):
+    """Print how far coefficients and AUC are from scikit-learn's, on all films or `n` of them."""
     tol = 1e-8 if max(sides) < SIDE else 1e-7
-    print(f"\ncorrectness, tol {tol:g} on both sides, scikit-learn in float64")
+    print(f"\ncorrectness, {n or 'all'} films, tol {tol:g} on both sides, scikit-learn in float64")
     print(f"{'side':>5}{'task':>9}{'weights':>10}{'coef, relative':>16}{'AUC, difference':>17}")
     for side in sides:
         for task in tasks:
             (X, y), (X_test, y_test) = films(root, side, task)
-            X, X_test = np.asarray(X), np.asarray(X_test)
+            rows = np.sort(np.random.default_rng(0).permutation(len(y))[:n])
+            X, y, X_test = np.asarray(X[rows]), y[rows], np.asarray(X_test)
             scaler = StandardScaler().fit(X.reshape(len(X), -1))
             for weights in weightings:
                 params = {"C": 1e-3, "tol": tol, "class_weight": weights, "max_iter": 10_000}
@@ -447,7 +450,8 @@ def main():
         "gram": lambda: gram(root),
         "choice": lambda: choice(root, 64),
         "choice-224": lambda: choice(root, SIDE),
-        "correct-224": lambda: correct(root, (SIDE,)),
+        "correct-224": lambda: correct(root, (SIDE,), n=1500),
+        "correct-224-all": lambda: correct(root, (SIDE,), ("binary",), (None,)),
     }
     for part in options.parts:
         parts[part]()

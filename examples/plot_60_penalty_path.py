@@ -92,3 +92,28 @@ for ax, (size, search) in zip(axes, searches.items(), strict=True):
     ax.axis("off")
     figure.colorbar(image, ax=ax, shrink=0.8)
 plt.show()
+
+# %%
+# The same on ChestX-ray14
+# ------------------------
+#
+# With the films of the NIH Clinical Center in a folder ``nih`` (``Data_Entry_2017.csv``, the two
+# lists and the images), these lines repeat it. The films are decoded once, into the folder
+# ``store``; for a part of the release say ``missing="warn"``, for the other size ``size=32``. Then
+# draw ``search.scores_`` and ``search.coef_image_`` as above.
+#
+# .. code-block:: python
+#
+#    import numpy as np
+#    from sklearn_cxr.datasets import load_nih
+#    from sklearn_cxr.linear_model import PixelLogisticRegressionCV
+#    from sklearn_cxr.preprocessing import ImageReader
+#
+#    nih = load_nih("nih", subset="train_val", task="pneumonia")
+#    reader = ImageReader(size=224, cache_dir="store", n_jobs=-1, verbose=1)
+#    rows = reader.fit_transform(nih.images)
+#    search = PixelLogisticRegressionCV(
+#        np.logspace(-6, 0, 7), cv=3, one_standard_error=True, verbose=1
+#    )
+#    search.fit(rows, nih.target, groups=nih.groups)
+#    print(search.C_, search.scores_.mean(axis=0))

@@ -24,8 +24,8 @@ from sklearn_cxr.datasets import make_chest_xrays
 from sklearn_cxr.inspection import (
     ActivationMapDisplay,
     CounterfactualDisplay,
+    LocalizationDisplay,
     class_activation_map,
-    localization_report,
 )
 from sklearn_cxr.neural_network import CNNClassifier
 from sklearn_cxr.preprocessing import Resize
@@ -84,26 +84,20 @@ plt.show()
 # --------
 #
 # The pointing game asks whether the brightest pixel lies in the box, energy how much of the map
-# does. A map is worth looking at where it beats the blob.
+# does, and the intersection over union how well its bright part fits the box. A map is worth
+# looking at where it beats the blob.
 
-rows = []
-for method in ("cam", "gradcam", "gradcam++", "saliency", "integrated_gradients", "occlusion"):
-    maps = class_activation_map(model, films, method=method, target=1).maps
-    report = localization_report(maps, boxes, groups=test.groups[ill], random_state=0)
-    rows.append((method, report.loc["pointing_game"], report.loc["energy"]))
-
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
-for ax, column, title in zip(axes, (1, 2), ("pointing game", "energy in the box"), strict=True):
-    for place, row in enumerate(rows):
-        figures = row[column]
-        ax.plot([figures["low"], figures["high"]], [place, place], color="#0072B2", linewidth=3)
-        ax.plot(figures["maps"], place, "o", color="#0072B2", markersize=9)
-    ax.axvline(figures["centred_blob"], color="#D55E00", linestyle="--", label="centred blob")
-    ax.axvline(figures["random_map"], color="black", linestyle=":", label="random map")
-    ax.set(title=title, xlim=(-0.03, 1.03), xlabel="mean of the films, 95% interval")
-axes[0].set_yticks(range(len(rows)), [row[0] for row in rows])
-axes[0].invert_yaxis()
-axes[1].legend(loc="upper right")
+maps = {
+    method: class_activation_map(model, films, method=method, target=1).maps
+    for method in ("cam", "gradcam", "gradcam++", "saliency", "integrated_gradients", "occlusion")
+}
+LocalizationDisplay.from_maps(
+    maps,
+    boxes,
+    groups=test.groups[ill],
+    metrics=["pointing_game", "energy", "iou@0.5"],
+    random_state=0,
+)
 plt.show()
 
 # %%

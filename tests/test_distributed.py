@@ -5,7 +5,6 @@ import os
 import pickle
 import shutil
 import sys
-from concurrent.futures import CancelledError
 from pathlib import Path
 
 import joblib
@@ -58,10 +57,19 @@ def search(films, *steps):
 
 
 def validate(films):
+    # Nested functions go to the workers by value; this module could not be imported there.
     def threads(model, X, y):
         from sklearn_cxr.utils._design import _thread_count
 
         return _thread_count()
+
+    def library_threads(model, X, y):
+        import torch
+        from threadpoolctl import threadpool_info
+
+        pools = [pool["num_threads"] for pool in threadpool_info()]
+        assert len(pools) > 1  # BLAS and OpenMP at least
+        return max(*pools, torch.get_num_threads())
 
     paths, y, groups = films
     return cross_validate(
@@ -70,8 +78,9 @@ def validate(films):
         y,
         groups=groups,
         cv=StratifiedGroupKFold(3),
-        # Beside the score, how many threads a pass has in the process that computes it.
-        scoring={"loss": "neg_log_loss", "threads": threads},
+        # Beside the score, how many threads a pass has in the process that computes it, and the
+        # most that BLAS, OpenMP or torch would take there.
+        scoring={"loss": "neg_log_loss", "threads": threads, "libraries": library_threads},
         n_jobs=2,
     )
 
@@ -94,12 +103,24 @@ def check_equal(found, expected):
     np.testing.assert_allclose(scores["test_loss"], expected[1]["test_loss"], rtol=1e-6)
     # Two processes of one thread each; the machine is not given out twice.
     assert scores["test_threads"].tolist() == [1, 1, 1]
+    assert scores["test_libraries"].tolist() == [1, 1, 1]
 
 
 def test_loky(films, expected, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=1):
         check_equal((search(films), validate(films)), expected)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Names, labels and two folds of 5,216 films, which are weighed and never opened."""
+    folder = "/data/films-of-a-hospital"
+    names = np.array([f"{folder}/a-film-of-a-patient-{i:06d}.png" for i in range(5216)], object)
+    # Blocks of four, so that either half holds both classes.
+    half = np.arange(5216) // 4 % 2
+    folds = [(np.flatnonzero(half == i), np.flatnonzero(half != i)) for i in range(2)]
+    return names, np.arange(5216) % 2, folds
 
 
 class Weighing(LokyBackend):
@@ -117,22 +138,40 @@ class Weighing(LokyBackend):
         return super().apply_async(func, callback)
 
 
-def test_a_task_of_5216_films_is_under_a_megabyte(films, tmp_path):
-    paths, _, _ = films
-    many = []
-    for i in range(5216):
-        link = tmp_path / f"a-name-as-long-as-those-of-the-films-of-a-hospital-are-{i:06d}.png"
-        link.symlink_to(paths[i % N])
-        many.append(str(link))
-    y = np.arange(5216) % 2
-    reader = ImageReader(SIDE, cache_dir=Path(paths[0]).parent / "store")
-    model = make_pipeline(reader, DummyClassifier())
+def test_a_task_of_5216_films_is_under_a_megabyte(films, many):
+    names, y, folds = many
+    assert len(pickle.dumps(pipeline(films[0]))) < 5000
     joblib.register_parallel_backend("weighing", Weighing)
     Weighing.sizes.clear()
     with joblib.parallel_config("weighing", n_jobs=2):
-        cross_validate(model, np.array(many, dtype=object), y, cv=2)
+        cross_validate(DummyClassifier(), names, y, cv=folds)
     assert len(Weighing.sizes) == 2
     assert 5216 * 50 < max(Weighing.sizes) < 1e6
+
+
+def test_a_dask_task_of_5216_films_holds_neither_names_nor_folds(many, client, monkeypatch):
+    import cloudpickle
+
+    names, y, folds = many
+    tasks, sent = [], []
+    submit, scatter = type(client).submit, type(client).scatter
+
+    def weighed(self, func, *args, **options):
+        tasks.append(len(cloudpickle.dumps((func, args, options))))
+        return submit(self, func, *args, **options)
+
+    def scattered(self, data, **options):
+        sent.extend(len(pickle.dumps(values)) for values in data)
+        return scatter(self, data, **options)
+
+    monkeypatch.setattr(type(client), "submit", weighed)
+    monkeypatch.setattr(type(client), "scatter", scattered)
+    shipped = [names, y, *(rows for fold in folds for rows in fold)]
+    with joblib.parallel_config("dask", scatter=shipped):
+        cross_validate(DummyClassifier(), names, y, cv=folds)
+    assert len(tasks) == 2 and max(tasks) < 20_000
+    # Once to each worker, names, labels and the rows of the folds.
+    assert len(sent) == 6 and 5216 * 50 < sum(sent) < 1e6
 
 
 @pytest.fixture(scope="module")
@@ -173,26 +212,23 @@ def kill_one_worker(marker):
 
 def test_a_dask_worker_that_is_killed_is_survived(films, client, tmp_path):
     # joblib puts arrays beyond 1 kB on one worker only, where they die with it: eight times as
-    # many rows make all of them so large, and `scatter` puts them on every worker.
+    # many rows make all of them so large. `scatter` puts them on every worker, and there they
+    # stay unless Dask's memory manager, every two seconds, drops what lies on more than one.
     paths, y, groups = (np.tile(values, 8) for values in films)
     folds = list(StratifiedGroupKFold(3).split(paths, y, groups))
     shipped = [paths, y, *(rows for fold in folds for rows in fold)]
     assert min(rows.nbytes for rows in shipped) > 1000
+    client.wait_for_workers(2)
     before = set(client.run(os.getpid).values())
-    for attempt in range(3):
-        marker = tmp_path / f"killed-{attempt}"
-        model = pipeline(paths, kill_one_worker(str(marker)))
-        grid = GridSearchCV(model, GRID, cv=folds, scoring="roc_auc", refit=False)
-        try:
-            with joblib.parallel_config("dask", scatter=shipped):
-                grid.fit(paths, y)
-            break
-        except CancelledError:
-            # Now and then Dask has an array on one worker only at the moment of the kill. It says
-            # so, and the sweep has to be begun again; three times in a row is no accident.
-            assert attempt < 2
-            client.wait_for_workers(2)
-            before = set(client.run(os.getpid).values())
+    marker = tmp_path / "killed"
+    model = pipeline(paths, kill_one_worker(str(marker)))
+    grid = GridSearchCV(model, GRID, cv=folds, scoring="roc_auc", refit=False)
+    client.amm.stop()
+    try:
+        with joblib.parallel_config("dask", scatter=shipped):
+            grid.fit(paths, y)
+    finally:
+        client.amm.start()
     assert marker.exists()
     with joblib.parallel_config("sequential"):
         alone = clone(grid).fit(paths, y)
@@ -315,3 +351,26 @@ def spark():
 def test_spark(films, expected, spark):
     with joblib.parallel_config("spark", n_jobs=2):
         check_equal((search(films), validate(films)), expected)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:Spark:UserWarning")
+def test_a_spark_task_of_5216_films_is_under_a_megabyte(many, spark, monkeypatch):
+    from joblibspark.backend import SparkDistributedBackend
+    from pyspark import cloudpickle as sparks_own
+
+    names, y, folds = many
+    sizes = []
+    send = SparkDistributedBackend.apply_async
+
+    def weighed(self, func, callback=None):
+        sizes.append(len(sparks_own.dumps(func)))
+        return send(self, func, callback)
+
+    monkeypatch.setattr(SparkDistributedBackend, "apply_async", weighed)
+    with joblib.parallel_config("spark", n_jobs=2):
+        cross_validate(DummyClassifier(), names, y, cv=folds)
+    assert len(sizes) == 2
+    assert 5216 * 50 < max(sizes) < 1e6

@@ -21,6 +21,7 @@ from sklearn_cxr.neural_network._device import (
 )
 from sklearn_cxr.neural_network._inference import batches_in_order
 from sklearn_cxr.neural_network._prepare import Prepare
+from sklearn_cxr.neural_network._state import given, on_host, taken
 from sklearn_cxr.neural_network._weights import NEUTRAL_MEAN, NEUTRAL_STD, check_contamination
 from sklearn_cxr.utils._chunks import chunk_slices, validate_rows
 from sklearn_cxr.utils._images import level_dtype, level_range
@@ -154,8 +155,8 @@ class BackboneFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     matters that a file is the same as ever.
 
     A fitted transformer carries its weights; unpickling downloads nothing and works without a
-    GPU. A module given as `backbone` is stored beside them with the weights that it came with,
-    which doubles the size; a class or a function that makes it does not.
+    GPU. A module given as `backbone` is stored with the weights that it has; those of a file, or
+    from before you changed it, are stored beside them.
 
     References
     ----------
@@ -378,6 +379,12 @@ class BackboneFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         _check_feature_names_in(self, input_features)
         names = [f"{self._network.name}_{i}" for i in range(self.n_features_out_)]
         return np.array(names, dtype=object)
+
+    def __getstate__(self):
+        return super().__getstate__() | {"backbone": given(on_host(self.backbone))}
+
+    def __setstate__(self, state):
+        super().__setstate__(state | {"backbone": taken(state["backbone"])})
 
     def __sklearn_is_fitted__(self):
         return "n_features_out_" in vars(self)

@@ -10,10 +10,13 @@ from sklearn_cxr.neural_network._backbones import build_backbone
 from sklearn_cxr.neural_network._network import inference_copy
 from sklearn_cxr.neural_network._seeds import seeded
 from sklearn_cxr.neural_network._state import (
+    given,
     load_module_state,
     module_state,
     on_host,
     rebuilding,
+    taken,
+    without_given,
 )
 from sklearn_cxr.neural_network._weights import state_hash
 
@@ -101,12 +104,13 @@ class FrozenBackbone:
 
     def __getstate__(self):
         state = {k: v for k, v in vars(self).items() if k not in ("module", "_copies")}
-        state["backbone"] = on_host(self.backbone)
-        return {**state, "arrays": module_state(self.module.backbone)}
+        host = on_host(self.backbone)
+        arrays = without_given(module_state(self.module.backbone), host, "body.")
+        return {**state, "backbone": given(host), "arrays": arrays}
 
     def __setstate__(self, state):
         arrays = state["arrays"]
-        vars(self).update({k: v for k, v in state.items() if k != "arrays"})
+        vars(self).update({k: taken(v) for k, v in state.items() if k != "arrays"})
         with rebuilding():
             built = build_backbone(
                 self.backbone,

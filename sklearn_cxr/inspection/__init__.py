@@ -11,6 +11,7 @@ from sklearn_cxr.inspection._display_embedding import EmbeddingDisplay
 from sklearn_cxr.inspection._display_errors import ErrorGalleryDisplay
 from sklearn_cxr.inspection._display_images import ImageGridDisplay
 from sklearn_cxr.inspection._display_learning_curve import PatientLearningCurveDisplay
+from sklearn_cxr.inspection._display_localization import LocalizationDisplay
 from sklearn_cxr.inspection._display_maps import ActivationMapDisplay
 from sklearn_cxr.inspection._display_subgroups import SubgroupDisplay
 from sklearn_cxr.inspection._evaluate import evaluate
@@ -32,6 +33,7 @@ __all__ = [
     "ErrorGalleryDisplay",
     "EvaluationReport",
     "ImageGridDisplay",
+    "LocalizationDisplay",
     "PatientLearningCurveDisplay",
     "ShortcutProbes",
     "ShortcutProbesDisplay",

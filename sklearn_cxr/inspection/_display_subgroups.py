@@ -12,7 +12,7 @@ from sklearn_cxr.inspection._evaluate_scores import check_binary, predict_scores
 from sklearn_cxr.inspection._subgroups import parts_of_calls, subgroup_report
 from sklearn_cxr.model_selection._groups import encode_groups
 
-_NAMES = {"roc_auc": "AUC"}
+_NAMES = {"roc_auc": "AUC", "mean_roc_auc": "mean AUC"}
 
 
 class SubgroupDisplay:

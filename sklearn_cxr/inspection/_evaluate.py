@@ -22,6 +22,7 @@ _PARAMETERS = {
     "columns": ["array-like", None],
     "name": [str, None],
     "split": [str, None],
+    "dataset": [str, None],
     "threshold": [Real, tuple, HasMethods(["rethreshold"]), None],
     "label_names": ["array-like", None],
     "films": ["array-like", None],
@@ -47,6 +48,7 @@ def evaluate(
     columns=None,
     name=None,
     split=None,
+    dataset=None,
     threshold=None,
     pos_label=None,
     label_names=None,
@@ -91,6 +93,10 @@ def evaluate(
 
     split : str, default=None
         What these films are called, such as "official test split".
+
+    dataset : str, default=None
+        Data set that the films are of, such as "nih", where the estimator holds pretrained
+        weights that may have been trained on it. None checks nothing.
 
     threshold : float, tuple, OperatingPoint or None, default=None
         Films at or above it count as positive. A number, or an operating point that was found on
@@ -144,6 +150,11 @@ def evaluate(
         If one class is absent, scores are not finite, lengths differ, or there are fewer than
         two patients.
 
+    Warns
+    -----
+    ContaminationWarning
+        If weights within the estimator were trained on films of `dataset`.
+
     See Also
     --------
     compare_reports : Several models on the same films.
@@ -181,6 +192,8 @@ def evaluate(
         with_calls=threshold is None,
         caller=CALLER,
     )
+    if dataset is not None:
+        _check_weights(estimator, dataset)
     if label_names is None and y_array.ndim == 2:
         label_names = label_columns(y)
     files, pictures = file_names(X), None
@@ -222,6 +235,25 @@ def evaluate(
         random_state=random_state,
         model=_written(estimator),
     )
+
+
+def _check_weights(estimator, dataset):
+    """Warn where an estimator, or one fitted within it, has weights trained on a data set."""
+    info = vars(estimator).get("weights_info_")
+    if info is not None:
+        # It imports torch, which an estimator without weights does not need.
+        from sklearn_cxr.neural_network import check_contamination
+
+        check_contamination(info, dataset)
+    for value in vars(estimator).values():
+        steps = [part for step in value for part in step] if _are_steps(value) else [value]
+        for part in steps:
+            if isinstance(part, BaseEstimator):
+                _check_weights(part, dataset)
+
+
+def _are_steps(value):
+    return isinstance(value, list) and all(isinstance(step, tuple) for step in value)
 
 
 def _written(estimator):

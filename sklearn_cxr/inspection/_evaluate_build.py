@@ -1,11 +1,13 @@
 """The measurements behind an evaluation."""
 
 import platform
+import warnings
 from numbers import Real
 
 import numpy as np
 import pandas as pd
 import sklearn
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss
 
 from sklearn_cxr._version import __version__
@@ -26,6 +28,7 @@ from sklearn_cxr.metrics import (
     bootstrap_interval,
     calibration_error_interval,
     multilabel_report,
+    nan_roc_auc_score,
     operating_point,
 )
 from sklearn_cxr.model_selection._groups import encode_groups
@@ -323,18 +326,26 @@ def _subgroups(report, scores, frame, columns):
             limits = share_or_nan(report.hits[chosen], part, confidence)
             row.update(zip(("accuracy", "accuracy_low", "accuracy_high"), limits, strict=True))
         else:
-            row["mean_roc_auc"] = _mean_auc(report.y[chosen], report.scores[chosen])
+            limits = _mean_auc(report, chosen, part)
+            names = ("mean_roc_auc", "mean_roc_auc_low", "mean_roc_auc_high")
+            row.update(zip(names, limits, strict=True))
         return row
 
     return measure_parts(frame, columns, None, measure)
 
 
-def _mean_auc(Y, P):
-    values = []
-    for y, score in zip(Y.T.astype(float), P.T, strict=True):
-        known = ~np.isnan(y)
-        values.append(auc_or_nan(y[known], score[known], None, 0.95, None)[0])
-    return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+def _mean_auc(report, chosen, codes):
+    """Mean AUC of the labels in a part with its interval; NaN where labels have none."""
+    Y, P = report.y[chosen].astype(float), report.scores[chosen]
+    with warnings.catch_warnings():
+        # Small parts lack labels and patients: the table shows that as NaN.
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        if codes is not None and len(np.unique(codes)) < 2:
+            return nan_roc_auc_score(Y, P), np.nan, np.nan
+        labels = multilabel_report(
+            Y, P, groups=codes, confidence=report.confidence, transform=report.transform
+        )
+    return tuple(labels[f"roc_auc{end}"].iloc[-1] for end in ("", "_low", "_high"))
 
 
 def _fill_errors(report, n_errors, pictures, files, groups):

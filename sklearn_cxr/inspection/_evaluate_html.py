@@ -87,9 +87,8 @@ def _subgroups(report, pictures):
     formats = {"n_patients": "{:.0f}"}
     text = "<h2>Subgroups</h2><p class='muted'>Small parts have wide intervals, and among twenty "
     text += "parts one misses by chance.</p>"
-    metrics = [
-        m for m in ("sensitivity", "specificity", "accuracy", "roc_auc") if m in report.subgroups
-    ]
+    drawn = ("sensitivity", "specificity", "accuracy", "roc_auc", "mean_roc_auc")
+    metrics = [m for m in drawn if m in report.subgroups]
     metrics = [m for m in metrics if report.kind != "binary" or m != "accuracy"]
     if metrics and pictures:
         figure = _new_figure((1.4 + 3.5 * len(metrics), 1.4 + 0.42 * len(report.subgroups)))

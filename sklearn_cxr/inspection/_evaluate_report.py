@@ -84,7 +84,8 @@ class EvaluationReport:
         As :func:`sklearn_cxr.metrics.multilabel_report` returns it, for more than two classes.
 
     subgroups : DataFrame or None
-        As :func:`subgroup_report` returns it.
+        As :func:`subgroup_report` returns it; of several classes the accuracy of each part, of
+        several labels their mean AUC, with intervals.
 
     errors : DataFrame or None
         The most confident errors, where they were asked for.

@@ -100,6 +100,7 @@ def localization_report(
         of the film that the boxes cover. Columns: ``maps`` with its interval ``low`` to ``high``
         (percentile bootstrap), ``random_map``, ``centred_blob``, ``n_films``, and ``n_empty``, the
         number of films whose map is nowhere above 0, which score 0. Only films with a box count.
+        ``attrs["confidence"]`` is the level.
         With ``average=False`` one row for each film (index: its number) and map, and a column for
         each figure.
 
@@ -111,6 +112,7 @@ def localization_report(
     See Also
     --------
     class_activation_map : Makes the maps.
+    LocalizationDisplay : Draws these figures.
     sklearn_cxr.preprocessing.map_boxes : Carries boxes between a film and what a model sees.
 
     References
@@ -174,6 +176,7 @@ def _average(table, patients, n_empty, confidence, rng):
         report[kind] = kinds[kind].mean()
     report["n_films"] = len(values)
     report["n_empty"] = n_empty
+    report.attrs["confidence"] = confidence
     return report
 
 

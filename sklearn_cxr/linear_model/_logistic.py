@@ -129,6 +129,11 @@ class PixelLogisticRegression(BasePixelClassifier):
     pass and into the gradient after it. Beyond the rows themselves the memory is a few dozen
     vectors of the size of an image.
 
+    A fit that cannot come down to `tol` warns (:class:`~sklearn.exceptions.ConvergenceWarning`)
+    and says why, with one exception: where no step lowers the objective in float64 any more, it
+    ends without a warning, however large the gradient is. Raw 16-bit grey levels without
+    `standardize` come there, since their gradient cannot be told from zero to 1e-5 or so.
+
     A few hundred images of many pixels are fitted sooner with ``solver="gram"`` [2]_: the L2
     penalty keeps the coefficients in the span of the images, so that n unknowns describe them.
     The n x n matrix of float64 is held then, and a few more like it. A dask array, its chunks

@@ -1,33 +1,18 @@
 """Intervals of any metric from resampled patients."""
 
-import inspect
 import warnings
 from functools import partial
 from numbers import Integral, Real
-from types import FunctionType
 
 import numpy as np
 import pandas as pd
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_consistent_length
 
-from sklearn_cxr.metrics._checks import check_multilabel, check_patients
+from sklearn_cxr.metrics._checks import check_patients, refuse_non_finite
 from sklearn_cxr.metrics._interval import Interval
-from sklearn_cxr.metrics._kernels import (
-    auc_kernel,
-    average_precision_kernel,
-    constrained_kernel,
-    mean_kernel,
-    stacked,
-)
-from sklearn_cxr.metrics._multilabel import nan_average_precision_score, nan_roc_auc_score
+from sklearn_cxr.metrics._metric_kernels import kernel_of
 from sklearn_cxr.metrics._resampling import patient_counts, patient_strata
-from sklearn_cxr.metrics._thresholds import (
-    sensitivity_at_specificity,
-    specificity_at_sensitivity,
-)
 from sklearn_cxr.utils._sklearn import Interval as Range
 from sklearn_cxr.utils._sklearn import StrOptions, validate_params
 from sklearn_cxr.utils._warn import warn
@@ -36,17 +21,6 @@ from sklearn_cxr.utils._warn import warn
 _CHUNK = 16
 # Above that many classes, a vector of labels is a quantity.
 _MOST_CLASSES = 50
-
-_KERNELS = {
-    roc_auc_score: auc_kernel,
-    average_precision_score: average_precision_kernel,
-    nan_roc_auc_score: auc_kernel,
-    nan_average_precision_score: average_precision_kernel,
-}
-_CONSTRAINED = {
-    sensitivity_at_specificity: "specificity",
-    specificity_at_sensitivity: "sensitivity",
-}
 
 
 @validate_params(
@@ -122,8 +96,8 @@ def bootstrap_interval(
     Raises
     ------
     ValueError
-        If lengths differ, there are fewer than two patients (of a class that is stratified
-        by), or the metric is not defined on these labels.
+        If lengths differ, scores are not finite, there are fewer than two patients (of a class
+        that is stratified by), or the metric is not defined on these labels.
 
     Warns
     -----
@@ -138,8 +112,9 @@ def bootstrap_interval(
     Notes
     -----
     Areas under the ROC curve and average precisions of all resamples are computed together
-    from scores that are sorted once. Metrics of predicted labels see each combination of true
-    and predicted label once, weighted by its images.
+    from scores that are sorted once, accuracy, balanced accuracy, and precision, recall and F1
+    score of two classes from counts. Other metrics of predicted labels see each combination of
+    true and predicted label once, weighted by its images.
 
     The percentiles of a metric that is biased (the calibration error, the maximum over
     thresholds) are biased twice.
@@ -164,15 +139,20 @@ def bootstrap_interval(
     0.82 (0.77 to 0.86)
     """
     caller = "bootstrap_interval"
-    y, score = (part if hasattr(part, "dtype") else np.asarray(part) for part in (y, score))
     y, score = np.asarray(y), np.asarray(score)
-    check_consistent_length(y, score)
+    if len(y) != len(score):
+        raise ValueError(
+            f"{caller} got {len(score)} values in score for {len(y)} labels in y; expected one "
+            "per image."
+        )
+    if score.dtype.kind == "f":
+        refuse_non_finite(score, caller=caller, name="score")
     codes, n_patients = check_patients(groups, len(y), caller=caller)
     if n_patients < 2:
         raise ValueError(f"{caller} got {n_patients} image; expected at least 2 to resample from.")
     estimate = _estimate(metric, y, score, caller)
     values = bootstrap_values(
-        _resampled(metric, y, score),
+        kernel_of(metric, y, score),
         codes,
         n_patients,
         strata=_strata(y, codes, n_patients, stratify, caller),
@@ -295,96 +275,3 @@ def summarise(estimate, values, confidence, *, caller):
         return Interval(float(estimate), float(ends[0, 0]), float(ends[1, 0]), confidence)
     low, high = ends.reshape(2, *np.shape(estimate))
     return Interval(estimate, low, high, confidence)
-
-
-def _resampled(metric, y, score):
-    """Return the metric as a kernel, by the fastest way that there is for it."""
-    fast = _fast_kernel(metric, y, score)
-    if fast is not None:
-        return fast
-    try:
-        weighted = "sample_weight" in inspect.signature(metric).parameters
-    except (TypeError, ValueError):  # some callables have no signature that can be read
-        weighted = False
-    return _weighted_kernel(metric, y, score) if weighted else _repeated_kernel(metric, y, score)
-
-
-def _greatest(y):
-    return pd.factorize(y, sort=True)[1][-1]
-
-
-def _fast_kernel(metric, y, score):
-    options = {}
-    if isinstance(metric, partial) and not metric.args:
-        metric, options = metric.func, metric.keywords
-    if not isinstance(metric, FunctionType) or y.shape != score.shape:
-        return None
-    kept = _CONSTRAINED.get(metric)
-    if kept is not None and set(options) <= {kept}:
-        share = options.get(kept, 0.95)
-        return constrained_kernel(y == _greatest(y), score.astype(np.float64), **{kept: share})
-    if metric in (brier_score_loss, log_loss) and not options and y.ndim == 1:
-        score = score if score.dtype.kind == "f" else score.astype(np.float64)
-        right = np.where(y == _greatest(y), score, 1 - score)
-        if metric is brier_score_loss:
-            return mean_kernel((1 - right.astype(np.float64)) ** 2)
-        # As scikit-learn does: a probability of 0 is taken as the least step from 1.
-        return mean_kernel(-np.log(np.maximum(right, np.finfo(right.dtype).eps)))
-    make, average = _KERNELS.get(metric), options.get("average", "macro")
-    if make is None or average not in ("macro", None) or not set(options) <= {"average"}:
-        return None
-    if metric in (nan_roc_auc_score, nan_average_precision_score):
-        labels, score = check_multilabel(y, score, caller=metric.__name__)
-    elif y.ndim == 1:
-        label = 1 if metric is average_precision_score else _greatest(y)
-        return make(y == label, score.astype(np.float64))
-    else:
-        labels, score = y.astype(np.float64), score.astype(np.float64)
-    columns = zip(labels.T, score.T, strict=True)
-    skip = metric in (nan_roc_auc_score, nan_average_precision_score)
-    given = {"both": True} if metric is nan_average_precision_score else {}
-    kernels = [make(label == 1, own, ~np.isnan(label), **given) for label, own in columns]
-    return stacked(kernels, "macro" if y.ndim == 1 else average, skip_undefined=skip)
-
-
-def _weighted_kernel(metric, y, score):
-    rows = np.arange(len(y))
-    cells = None
-    if y.ndim == score.ndim == 1:
-        pairs = pd.MultiIndex.from_arrays([pd.factorize(y)[0], pd.factorize(score)[0]])
-        numbers, _ = pairs.factorize()
-        if numbers.max() + 1 <= len(y) // 4:
-            cells, first = numbers, np.unique(numbers, return_index=True)[1]
-            y, score = y[first], score[first]
-
-    def values(gather):
-        weights = gather(rows)
-        if cells is not None:
-            weights = np.stack([np.bincount(cells, weights=own) for own in weights.T], axis=1)
-        return _each(lambda own: metric(y, score, sample_weight=own), weights.T)
-
-    return values
-
-
-def _repeated_kernel(metric, y, score):
-    rows = np.arange(len(y))
-
-    def of_one(counts):
-        drawn = np.repeat(rows, counts.astype(np.int64))
-        return metric(y[drawn], score[drawn])
-
-    return lambda gather: _each(of_one, gather(rows).T)
-
-
-def _each(metric, resamples):
-    values = []
-    with warnings.catch_warnings():
-        # The NaN that it comes with is counted and told once, for all resamples.
-        warnings.simplefilter("ignore", UndefinedMetricWarning)
-        for own in resamples:
-            try:
-                values.append(metric(np.ascontiguousarray(own)))
-            except ValueError as error:
-                error.add_note("This was raised in a bootstrap resample, not on all images.")
-                raise
-    return np.stack([np.asarray(value, dtype=np.float64) for value in values], axis=-1)

@@ -50,7 +50,7 @@ def check_score(score, n_samples, *, caller, name="score"):
             f"{caller} got {len(values)} values in {name} for {n_samples} labels in y; expected "
             "one per image."
         )
-    _refuse_non_finite(values, caller=caller, name=name)
+    refuse_non_finite(values, caller=caller, name=name)
     return values
 
 
@@ -64,7 +64,8 @@ def _as_float(values, *, caller, name):
         ) from error
 
 
-def _refuse_non_finite(values, *, caller, name):
+def refuse_non_finite(values, *, caller, name):
+    """Raise on NaN and infinite values, with the place of the first."""
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         where = f"row {bad[0][0]}" + (f", column {bad[0][1]}" if values.ndim == 2 else "")
@@ -261,7 +262,7 @@ def check_multilabel(Y, P, *, caller):
             f"{caller} got Y of shape {labels.shape} and P of shape {scores.shape}; expected the "
             "same shape, (n_samples, n_labels)."
         )
-    _refuse_non_finite(scores, caller=caller, name="P")
+    refuse_non_finite(scores, caller=caller, name="P")
     return labels, scores
 
 

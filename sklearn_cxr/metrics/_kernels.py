@@ -1,4 +1,4 @@
-"""Ranking metrics of many resamples at once, from scores that are sorted only once.
+"""Metrics of many resamples at once, from scores that are sorted only once and from counts.
 
 Each function returns a function of the weights, an array (n_samples, n_resamples) that is
 gathered from the patients' counts by row, which answers an array (..., n_resamples). A metric is
@@ -165,6 +165,70 @@ def mean_kernel(losses):
     def means(gather):
         weights = gather(rows)
         return np.einsum("i,ij->j", losses, weights) / weights.sum(axis=0)
+
+    return means
+
+
+def f_kernel(positive, called, of_false, of_missed):
+    """Return the share of hits beside false alarms and misses as a function of the weights.
+
+    Parameters
+    ----------
+    positive : ndarray of shape (n_samples,), dtype=bool
+        True where the image is positive.
+
+    called : ndarray of shape (n_samples,), dtype=bool
+        True where it is called so.
+
+    of_false : float
+        Weight of the false alarms: 1 for the precision, 0 for the recall, 0.5 for the F1 score.
+
+    of_missed : float
+        Weight of the misses: 0, 1 and 0.5.
+
+    Returns
+    -------
+    callable
+        Takes ``gather``, a function that returns the weights of rows, and answers the shares; 0
+        where there is nothing to divide by, as scikit-learn does.
+    """
+    rows = np.arange(len(positive))
+    kinds = np.stack([positive & called, ~positive & called, positive & ~called])
+    kinds = kinds.astype(np.float64)
+
+    def shares(gather):
+        hits, false, missed = kinds @ gather(rows)
+        total = hits + of_false * false + of_missed * missed
+        return np.divide(hits, total, out=np.zeros_like(hits), where=total > 0)
+
+    return shares
+
+
+def balanced_accuracy_kernel(hits, codes):
+    """Return the mean over the classes of the share that is right.
+
+    Parameters
+    ----------
+    hits : ndarray of shape (n_samples,), dtype=bool
+        True where the predicted class is right.
+
+    codes : ndarray of shape (n_samples,), dtype=int
+        Number of each image's class.
+
+    Returns
+    -------
+    callable
+        Takes ``gather``, a function that returns the weights of rows, and answers the means over
+        the classes that are there.
+    """
+    rows = np.arange(len(hits))
+    of_class = (codes == np.arange(codes.max() + 1)[:, None]).astype(np.float64)
+
+    def means(gather):
+        weights = gather(rows)
+        right, total = (of_class * hits) @ weights, of_class @ weights
+        each = np.divide(right, total, out=np.zeros_like(right), where=total > 0)
+        return each.sum(axis=0) / (total > 0).sum(axis=0)
 
     return means
 

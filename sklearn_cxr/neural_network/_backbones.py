@@ -296,9 +296,11 @@ def _weights_source(name, provider, weights):
 
     def from_file(spec, sha256):
         info = provider.usual_info(name)
-        info = dataclasses.replace(
-            info, name=path.name, file=str(path), url=None, licence="unknown", trained_on=()
-        )
+        # Of some of timm's networks nobody has said how images are normalised.
+        if info is not None:
+            info = dataclasses.replace(
+                info, name=path.name, file=str(path), url=None, licence="unknown", trained_on=()
+            )
         return read_state(path, sha256=sha256), info
 
     return from_file

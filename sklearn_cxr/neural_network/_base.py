@@ -20,6 +20,7 @@ from sklearn_cxr.neural_network._labels import (
     subset_score,
 )
 from sklearn_cxr.neural_network._network import Network, Probabilities
+from sklearn_cxr.neural_network._parameters import ParamsMixin
 from sklearn_cxr.neural_network._run import Run
 from sklearn_cxr.neural_network._validation import check_groups, check_sides, hold_out
 from sklearn_cxr.utils._chunks import validate_rows
@@ -36,7 +37,7 @@ DEFAULT_VALIDATION_FRACTION = 0.1
 _PRIVATE = "_exclusive _n_outputs _constant _history _fitted_on_levels _spec _split_seed".split()
 
 
-class BaseNetworkClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class BaseNetworkClassifier(ParamsMixin, CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """A network that is trained by `fit` and answers with probabilities.
 
     A subclass gives ``_settle(X, weight)``, which sets the constants of its preparation in

@@ -1,9 +1,6 @@
-"""Which of skorch's callbacks a fit takes, and what an interrupt of one means."""
+"""Which of skorch's callbacks a fit takes."""
 
-import traceback
-
-from skorch.callbacks import EarlyStopping
-from skorch.callbacks.scoring import ScoringBase
+from sklearn_cxr.neural_network._skorch import ScoringBase
 
 
 def check_callbacks(callbacks, caller):
@@ -37,25 +34,3 @@ def check_callbacks(callbacks, caller):
                 "unknown labels. history_ has the losses and accuracies; for other scores use "
                 "set_callbacks(sklearn.callback.ScoringMonitor(scoring=...))."
             )
-
-
-def is_request(error):
-    """Tell skorch's early stopping, which raises what Ctrl-C raises, from Ctrl-C.
-
-    Parameters
-    ----------
-    error : KeyboardInterrupt
-        As it was caught.
-
-    Returns
-    -------
-    bool
-        Whether the callback asked for the end.
-    """
-    frame, _ = list(traceback.walk_tb(error.__traceback__))[-1]
-    own = frame.f_locals.get("self")
-    return (
-        isinstance(own, EarlyStopping)
-        and frame.f_code is EarlyStopping.on_epoch_end.__code__
-        and own.misses_ == own.patience
-    )

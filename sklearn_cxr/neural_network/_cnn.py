@@ -29,7 +29,9 @@ class CNNClassifier(BaseNetworkClassifier):
         128 px. Each convolution is followed by a pooling by 2. Or a class or function that
         returns a module; it is given those of ``image_shape=(h, w, c)`` and ``n_outputs`` that
         it takes, and the module takes ``(n, c, h, w)`` and returns ``(n, n_outputs)`` logits: one
-        for two classes, else one for each class or label.
+        for two classes, else one for each class or label. Or a module, with the weights that it
+        has: it is stored with the fitted estimator beside the fitted weights, which doubles the
+        size; what makes one is not, and skops stores that alone.
 
     channels : sequence of int or None, default=None
         Output channels of each convolution, and by that their number. None here and in the next

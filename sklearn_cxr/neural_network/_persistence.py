@@ -9,16 +9,21 @@ from sklearn_cxr.neural_network._device import device_or_cpu, resolve_device
 from sklearn_cxr.neural_network._loss import CrossEntropy
 from sklearn_cxr.neural_network._skorch import Net
 from sklearn_cxr.neural_network._state import (
+    given,
     load_module_state,
     module_state,
     on_host,
     rebuilding,
+    taken,
     to_arrays,
     to_tensors,
+    without_given,
 )
 from sklearn_cxr.utils._warn import warn
 
 _OWN = ("_weights", "_optimizer", "_versions")
+# Parameters that may hold a module of the user's, and what its weights are called in the network.
+_GIVEN = {"architecture": "body.", "backbone": "body.backbone.body."}
 
 
 def versions():
@@ -46,12 +51,18 @@ def pack(estimator, state):
     """
     state = dict(state)
     net = state.pop("net_", None)
+    parameters = {name: prefix for name, prefix in _GIVEN.items() if name in state}
     if net is None:
-        return state
+        return state | {name: given(on_host(state[name])) for name in parameters}
     state["_weights"] = module_state(net.module_)
-    if "backbone" in state:
-        state["backbone"] = on_host(state["backbone"])
-        state["_spec"] = {**state["_spec"], "backbone": state["backbone"]}
+    for name, prefix in parameters.items():
+        host = on_host(state["_spec"][name])
+        fitted = given(host)
+        # One object, which is stored once, unless the parameter was set anew after the fit.
+        same = state[name] is state["_spec"][name]
+        state[name] = fitted if same else given(on_host(state[name]))
+        state["_spec"] = {**state["_spec"], name: fitted}
+        state["_weights"] = without_given(state["_weights"], host, prefix)
     state["_versions"] = versions()
     if estimator.warm_start and net.stored_optimizer is not None:
         state["_optimizer"] = to_arrays(net.stored_optimizer)
@@ -60,7 +71,10 @@ def pack(estimator, state):
 
 def unpack(state):
     """Attributes of an estimator, less what only stands in its stored form."""
-    return {name: value for name, value in state.items() if name not in _OWN}
+    state = {name: taken(value) for name, value in state.items() if name not in _OWN}
+    if "_spec" in state:
+        state["_spec"] = {name: taken(value) for name, value in state["_spec"].items()}
+    return state
 
 
 def restore(estimator, state):

@@ -1,14 +1,15 @@
-"""skorch's net, trained on batches that are already on the device."""
+"""skorch's net, trained on batches that are already on the device; nothing else imports skorch."""
 
 import contextlib
+import traceback
 
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer
+from skorch.callbacks import EarlyStopping, EpochTimer
+from skorch.callbacks.scoring import ScoringBase as ScoringBase  # for _callbacks
 from tqdm import tqdm
 
-from sklearn_cxr.neural_network._callbacks import is_request
 from sklearn_cxr.neural_network._depthwise import training_precision
 from sklearn_cxr.neural_network._loss import hits, mix
 from sklearn_cxr.neural_network._memory import retried
@@ -20,6 +21,17 @@ from sklearn_cxr.neural_network._optim import (
     make_optimizer,
     named_state,
 )
+
+
+def is_request(error):
+    """Tell skorch's early stopping, which raises what Ctrl-C raises, from Ctrl-C."""
+    frame, _ = list(traceback.walk_tb(error.__traceback__))[-1]
+    own = frame.f_locals.get("self")
+    return (
+        isinstance(own, EarlyStopping)
+        and frame.f_code is EarlyStopping.on_epoch_end.__code__
+        and own.misses_ == own.patience
+    )
 
 
 class Net(NeuralNet):

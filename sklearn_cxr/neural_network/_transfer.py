@@ -33,8 +33,8 @@ class TransferClassifier(BaseNetworkClassifier):
         Network by name: see :func:`list_backbones`. Or a module of your own, or what makes one
         without arguments: it takes ``(n, c, h, w)``, and what it returns is taken as features.
         Its grey levels are 0..1 less 0.5 and divided by 0.25. A module is stored with the
-        fitted estimator beside the fitted weights, which doubles the size; what makes one is
-        not.
+        fitted estimator, which doubles the size of what training changed; what makes one is
+        not, and skops stores that alone.
 
     weights : str, path-like or None, default="imagenet"
         Where the backbone starts: ``"imagenet"``; for DenseNet-121 and ResNet-50 also the

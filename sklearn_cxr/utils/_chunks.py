@@ -15,6 +15,7 @@ from sklearn_cxr.utils._images import (
     resolve_image_shape,
     validate_images,
 )
+from sklearn_cxr.utils._subset import Rows
 
 CHUNK_VALUES = 2**20  # 8 MiB in float64: large enough to amortise, small for the cache
 
@@ -37,9 +38,22 @@ def is_row_view(X):
             f"X is a {type(X).__name__}, whose rows can be read once only; every estimator reads "
             "them more often. Give an array, a list, a memory map or a row-indexed view."
         )
-    needed = ("shape", "dtype", "__len__", "__getitem__", "__array__")
+    return hasattr(X, "__len__") and _hands_out_rows(X)
+
+
+def as_rows(X):
+    """Return X, or where it has rows but no length, as a zarr array of today, a view that has.
+
+    What is no such thing comes back as it is. Rows that can be read once only, or no longer,
+    raise.
+    """
+    is_row_view(X)
+    return Rows(X) if not hasattr(X, "__len__") and _hands_out_rows(X) else X
+
+
+def _hands_out_rows(X):
     return (
-        all(hasattr(X, name) for name in needed)
+        all(hasattr(X, name) for name in ("shape", "dtype", "__getitem__", "__array__"))
         and isinstance(X.dtype, np.dtype)
         and X.dtype.kind in "biuf"
         and len(X.shape) >= 2
@@ -133,6 +147,7 @@ class ImageChunks:
     """
 
     def __init__(self, estimator, X, *, reset, image_shape=None, batch_size=None):
+        X = as_rows(X)
         self._pending = is_row_view(X)
         if self._pending:
             self.shaped = _validate_view(estimator, X, reset=reset, image_shape=image_shape)
@@ -192,12 +207,13 @@ def validate_rows(
     Returns
     -------
     X : ndarray of shape (n, n_features), or the row view as it came
-        Known to be finite numbers.
+        Known to be finite numbers; a row view that has no length has got one.
 
     y : ndarray
         Only where `y` was given.
     """
     alone = isinstance(y, str) and y == "no_validation"
+    X = as_rows(X)
     check_mapped(X)
     if getattr(getattr(X, "dtype", None), "kind", "f") in "mMV":
         raise TypeError(

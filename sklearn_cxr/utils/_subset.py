@@ -1,6 +1,29 @@
-"""Some rows of a batch, without a copy of them."""
+"""Some rows of a batch, or all of them, without a copy."""
 
 import numpy as np
+
+
+class Rows:
+    """All rows of an array-like that has no length, as zarr's arrays have none since version 3.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, ...)
+        Has `shape`, `dtype` and indexing by rows.
+    """
+
+    def __init__(self, X):
+        self._X = X
+        self.shape, self.dtype, self.ndim = tuple(X.shape), X.dtype, len(X.shape)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, key):
+        return np.asarray(self._X[key])
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self._X, dtype=dtype)
 
 
 class RowSubset:

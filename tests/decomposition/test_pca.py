@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from sklearn_cxr.decomposition import PixelPCA
+from sklearn_cxr.decomposition import PixelPCA, _pca
 from sklearn_cxr.preprocessing import ImageReader
 
 
@@ -41,6 +41,32 @@ def test_the_share_of_variance_is_reached_and_not_overshot():
     variance = np.linalg.svd(centred, compute_uv=False) ** 2
     share = np.cumsum(variance) / variance.sum()
     assert PixelPCA(0.8).fit(X).n_components_ == np.searchsorted(share, 0.8) + 1
+
+
+def test_a_share_of_the_variance_by_lanczos_alone(monkeypatch):
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(256, 100)))[0].T
+    X = 120 + 100 * (rng.normal(size=(200, 100)) * 0.985 ** np.arange(100)) @ basis
+    X = X.clip(0, 255).astype(np.uint8).reshape(200, 16, 16)
+    asked, lanczos = [], _pca.eigsh
+
+    def watched(scatter, k, **options):
+        asked.append(k)
+        return lanczos(scatter, k=k, **options)
+
+    monkeypatch.setattr(_pca, "eigsh", watched)
+    monkeypatch.setattr(_pca, "_all_axes", None)
+    ours = PixelPCA(0.65).fit(X)
+    flat = X.reshape(200, -1).astype(float)
+    peer = PCA(0.65, svd_solver="full").fit(flat)
+    # Sixteen axes were not enough, so that it had to ask again.
+    assert asked == [16, 32]
+    assert 16 < ours.n_components_ == peer.n_components_
+    np.testing.assert_allclose(ours.explained_variance_, peer.explained_variance_, rtol=1e-9)
+    np.testing.assert_allclose(
+        ours.explained_variance_ratio_, peer.explained_variance_ratio_, rtol=1e-9
+    )
+    np.testing.assert_allclose(np.abs(ours.transform(X)), np.abs(peer.transform(flat)), atol=1e-6)
 
 
 def test_images_come_back():

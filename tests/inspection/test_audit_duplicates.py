@@ -52,7 +52,7 @@ def test_changed_copies_are_near_and_nothing_else_is(spoiled):
     expected[:4] = expected[40:44] = range(4)
     # Films 44 and 45 equal film 4: identical, not nearly so.
     np.testing.assert_array_equal(groups, expected)
-    assert (similarity[expected >= 0] > 0.87).all() and np.isnan(similarity[expected < 0]).all()
+    assert (similarity[expected >= 0] > 0.89).all() and np.isnan(similarity[expected < 0]).all()
 
 
 def test_an_identical_copy_of_a_near_copy_belongs_to_the_set(spoiled):
@@ -73,6 +73,15 @@ def test_unusable_films_are_in_no_set(spoiled):
     usable = np.arange(46) != 40
     assert find(spoiled, usable)[0][0] == -1
     assert (find(spoiled, np.zeros(46, bool))[0] == -1).all()
+
+
+def test_the_two_phantoms_most_alike_are_no_copies():
+    # Found among the pairs of some twenty sets, at a correlation of 0.87.
+    found = make_chest_xrays(100, image_size=112, view="mixed", random_state=2)
+    groups, similarity = find(found.images)
+    for number in range(groups.max() + 1):
+        assert len(set(found.groups[groups == number])) == 1
+    assert np.nanmin(similarity) > 0.89
 
 
 def test_few_films_have_to_be_more_alike():

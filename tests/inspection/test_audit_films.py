@@ -1,4 +1,7 @@
+import hashlib
 import re
+from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -178,14 +181,25 @@ def test_nothing_but_unreadable_files_is_a_report_too(tmp_path):
 
 
 def test_the_set_of_kermany_has_its_copies(data_root):
-    found = load_kermany(data_root / "chest_xray", subset="test")
-    numbers = [re.search(r"person\d+|IM-\d+", str(path))[0] for path in found.images]
-    report = audit_dataset(found.images, found.target, numbers)
+    found = load_kermany(data_root / "chest_xray", subset="all")
+    paths = [Path(path) for path in found.images]
+    assert len(paths) == 5840
+    numbers = [re.search(r"person\d+|IM-\d+", path.name)[0] for path in paths]
+    # Numbers were given out split by split.
+    patients = [f"{path.parts[-3]} {number}" for path, number in zip(paths, numbers, strict=True)]
+    report = audit_dataset(found.images, found.target, patients, n_jobs=2)
+    sets = defaultdict(set)
+    for row, path in enumerate(paths):
+        sets[hashlib.sha256(path.read_bytes()).hexdigest()].add(row)
+    expected = {frozenset(rows) for rows in sets.values() if len(rows) > 1}
+    assert len(expected) == 30 and sum(map(len, expected)) == 62
     shown = report.images.query("check == 'identical_films'")
-    copies = found.frame["duplicate_set"]
-    expected = {frozenset(rows) for s, rows in copies.groupby(copies).groups.items() if s >= 0}
     assert {frozenset(part["row"]) for _, part in shown.groupby("set")} == expected
     assert set(shown["detail"]) == {"byte-identical file"}
+    # The loader's own sets are these, too.
+    loaded = found.frame["duplicate_set"]
+    own = {frozenset(rows) for s, rows in loaded.groupby(loaded).groups.items() if s >= 0}
+    assert own == expected
     across = report.images.query("check == 'identical_across_patients'")
-    assert sorted(across["patient"]) == ["IM-0095", "IM-0096"]
+    assert sorted(across["patient"]) == ["test IM-0095", "test IM-0096"]
     assert checks(report, "error") == {"identical_across_patients"}

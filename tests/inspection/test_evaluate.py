@@ -1,5 +1,6 @@
 import json
 import sys
+import warnings
 
 import matplotlib
 import numpy as np
@@ -26,7 +27,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from sklearn_cxr.exceptions import PatientLeakageError
+from sklearn_cxr.exceptions import ContaminationWarning, PatientLeakageError
 from sklearn_cxr.inspection import (
     ErrorGalleryDisplay,
     EvaluationReport,
@@ -34,7 +35,14 @@ from sklearn_cxr.inspection import (
     compare_reports,
     evaluate,
 )
-from sklearn_cxr.metrics import calibration_error, operating_point, roc_auc_interval, roc_auc_test
+from sklearn_cxr.metrics import (
+    calibration_error,
+    multilabel_report,
+    operating_point,
+    roc_auc_interval,
+    roc_auc_test,
+)
+from sklearn_cxr.neural_network import WeightsInfo
 from sklearn_cxr.preprocessing import Flatten
 
 matplotlib.use("Agg")
@@ -372,6 +380,38 @@ def test_several_labels_some_unknown(films):
     assert json.loads(report.to_json())["labels"][1]["label"] == "edema"
 
 
+def test_parts_of_several_labels_have_intervals(films):
+    P, Y, groups = labels_of(films)
+    Y[:40, 1] = np.nan
+    view = np.where(np.arange(240) % 2, "PA", "AP").astype(object)
+    # A part of one patient, who has both classes of the first label, and one of a single film.
+    Y[60, 0] = 1 - Y[60, 0]
+    view[60:64], view[239] = "LL", "RAO"
+    frame = pd.DataFrame({"view": view})
+    report = evaluate(Given().fit(), P, Y, groups=groups, frame=frame, columns=["view"])
+    parts = report.subgroups
+    names = ["mean_roc_auc", "mean_roc_auc_low", "mean_roc_auc_high"]
+    np.testing.assert_allclose(
+        parts.loc[("all", "all"), names].astype(float), report.metrics.loc["mean_roc_auc"]
+    )
+    chosen = view == "AP"
+    one = chosen & ~np.isnan(Y[:, 1])
+    expected = np.mean([roc_auc_score(Y[o, k], P[o, k]) for k, o in ((0, chosen), (1, one))])
+    row = parts.loc[("view", "AP"), names].astype(float)
+    assert row.iloc[0] == pytest.approx(expected)
+    assert row.iloc[1] < row.iloc[0] < row.iloc[2]
+    by_itself = multilabel_report(Y[chosen], P[chosen], groups=groups[chosen])
+    for name, value in zip(("roc_auc", "roc_auc_low", "roc_auc_high"), row, strict=True):
+        assert value == pytest.approx(by_itself[name].iloc[-1])
+    assert parts.loc[[("view", "LL"), ("view", "RAO")], names[1:]].isna().all(axis=None)
+    lone = parts.loc[("view", "LL"), "mean_roc_auc"]
+    assert lone == pytest.approx(roc_auc_score(Y[60:64, 0], P[60:64, 0]))
+    alone = evaluate(Given().fit(), P, Y, frame=frame, columns=["view"])
+    assert np.isnan(alone.subgroups.loc[("view", "RAO"), "mean_roc_auc"])
+    assert f"({row.iloc[1]:.3f} to {row.iloc[2]:.3f})" in str(report)
+    assert "Figures of each part with their intervals" in report._repr_html_()
+
+
 def test_a_label_of_one_class_warns(films):
     P, Y, groups = labels_of(films)
     Y[:, 1] = 0
@@ -492,6 +532,28 @@ def test_patients_of_the_training_are_refused(films):
         judge(X, y, groups=groups, train_groups=["p07", "p03", "other"])
     with pytest.raises(ValueError, match="train_groups and no groups"):
         judge(X, y, train_groups=["p03"])
+
+
+class OfWeights(Given):
+    def fit(self, X, y):
+        self.weights_info_ = WeightsInfo(
+            "nih", mean=(0.5,), std=(0.5,), size=224, trained_on=("nih",)
+        )
+        return super().fit()
+
+
+def test_weights_that_know_the_films_are_told_of(films):
+    X, y, groups = films
+    search = GridSearchCV(make_pipeline(OfWeights()), {}, cv=2).fit(X, y)
+    given = {"groups": groups, "n_resamples": 5}
+    for estimator in (search, search.best_estimator_, search.best_estimator_[-1]):
+        with pytest.warns(ContaminationWarning, match="trained on nih"):
+            evaluate(estimator, X, y, dataset="ChestX-ray14", **given)
+    # Nothing is said of other films, or where nobody says which they are.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ContaminationWarning)
+        evaluate(search, X, y, dataset="kermany", **given)
+        evaluate(search, X, y, **given)
 
 
 @pytest.mark.parametrize("kind", [int, float, np.int64])

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.pipeline import make_pipeline
+from torch import nn
 
 from sklearn_cxr.datasets import load_nih, make_chest_xrays
 from sklearn_cxr.inspection import class_activation_map, localization_report
@@ -121,6 +122,49 @@ def test_phantoms_with_known_opacities():
     assert (report["n_films"] == there.sum()).all()
     area = (boxes["w"] * boxes["h"])[there].mean() / 64**2
     assert report.loc["box_share", "maps"] == pytest.approx(area, rel=0.01)
+
+
+def averaging_network(image_shape, n_outputs):
+    """Three convolutions whose last maps are averaged, as class activation maps need it."""
+    layers, width = [], image_shape[2]
+    for following in (12, 24, 32):
+        layers += [
+            nn.Conv2d(width, following, 3, padding=1),
+            nn.BatchNorm2d(following),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        ]
+        width = following
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_outputs)
+    )
+
+
+def test_maps_of_a_network_that_has_learned_beat_chance():
+    pytest.importorskip("captum", reason="captum is the extra 'inspection'")
+    options = {"image_size": 32, "classes": ("normal", "bacterial"), "severity": (0.5, 1.0)}
+    train = make_chest_xrays(200, n_patients=200, random_state=0, **options)
+    test = make_chest_xrays(60, n_patients=60, random_state=1, **options)
+    model = CNNClassifier(
+        averaging_network,
+        lr=3e-3,
+        lr_schedule="onecycle",
+        batch_size=16,
+        max_epochs=14,
+        random_state=0,
+    ).fit(train.images, train.target)
+    assert model.score(test.images, test.target) > 0.85
+    ill = np.flatnonzero(test.target == 1)
+    report = localization_report(
+        class_activation_map(model, test.images[ill], target=1).maps,
+        test.frame.loc[ill, ["x", "y", "w", "h"]],
+        groups=test.groups[ill],
+        random_state=0,
+    )
+    for figure in ("pointing_game", "energy"):
+        # Not by luck: with the whole interval.
+        row = report.loc[figure]
+        assert row["low"] > 1.3 * max(row["random_map"], row["centred_blob"])
 
 
 def test_the_boxed_films_of_nih(data_root):

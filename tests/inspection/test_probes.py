@@ -57,6 +57,14 @@ def test_clean_films_light_no_probe_that_does_not_see_lungs(all_probes):
     assert "none lights up" in str(found)
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_clean_films_of_other_patients_light_none_either(seed):
+    clean = make(view="mixed", marker="random", random_state=seed)
+    found = probe(clean, probes=["border", "outside_lungs", "metadata"])
+    assert found.shortcuts == []
+    assert found.table["verdict"].tolist() == ["quiet"] * 3
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_marker_that_goes_with_the_label_lights_the_border(seed):
     spoiled = make(marker="random", marker_confounding=0.9, random_state=seed)

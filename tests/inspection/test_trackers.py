@@ -38,14 +38,16 @@ def test_skore_reports_on_a_pipeline(pipeline):
 def test_mlflow_logs_figures_and_files(pipeline, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not a dependency")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "runs").as_uri())
     model, test = pipeline
     report = evaluate(model, test.images, test.target, groups=test.groups, n_resamples=10)
-    client = mlflow.MlflowClient(tracking_uri=(tmp_path / "runs").as_uri())
-    run = client.create_run(client.create_experiment("films"))
-    for name, value in report.scalars().items():
-        client.log_metric(run.info.run_id, name, value)
-    client.log_dict(run.info.run_id, report.to_dict(), "report.json")
+    with mlflow.start_run() as run:
+        # The line of the user guide.
+        mlflow.log_metrics(report.scalars())
+        mlflow.log_dict(report.to_dict(), "report.json")
+    client = mlflow.MlflowClient()
     logged = client.get_run(run.info.run_id).data.metrics
+    assert logged == report.scalars()
     assert logged["roc_auc"] == report.metrics.loc["roc_auc", "estimate"]
     path = client.download_artifacts(run.info.run_id, "report.json", str(tmp_path))
     with open(path, encoding="utf-8") as file:

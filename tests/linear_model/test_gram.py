@@ -73,14 +73,20 @@ def test_equals_scikit_learn():
     )
 
 
-def test_the_gradient_of_the_passes_is_small_where_the_gram_form_ended():
-    X, y = films()
-    model = PixelLogisticRegression(C=0.1, solver="gram", tol=1e-6).fit(X, y)
+@pytest.mark.parametrize("solver", ["passes", "gram"])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_the_gradient_is_small_where_a_fit_ends(solver, n_classes):
+    X, y = films(n_classes=n_classes)
+    model = PixelLogisticRegression(C=0.1, solver=solver, tol=1e-6).fit(X, y)
     flat = X.reshape(len(X), -1).astype(float)
-    z = (flat - model.mean_) / model.scale_
-    residual = model.predict_proba(X)[:, 1] - y
-    gradient = z.T @ residual / len(y) + model.coef_image_.ravel() / (0.1 * len(y))
+    z = (flat - flat.mean(axis=0)) / np.where(np.ptp(flat, axis=0) > 0, flat.std(axis=0), 1)
+    coef = model.coef_image_.reshape(-1, z.shape[1])
+    residual = (model.predict_proba(X) - np.eye(n_classes)[y])[:, -len(coef) :]
+    gradient = residual.T @ z / len(y) + coef / (0.1 * len(y))
     assert np.abs(gradient).max() <= 1e-6
+    assert np.abs(residual.mean(axis=0)).max() <= 1e-6
+    # What a fit begins with is far from it.
+    assert np.abs((np.eye(n_classes)[y] - 1 / n_classes).T @ z / len(y)).max() > 0.1
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

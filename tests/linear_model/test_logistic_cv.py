@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
+from sklearn_cxr.datasets import make_chest_xrays
 from sklearn_cxr.exceptions import LeakageRiskWarning
 from sklearn_cxr.linear_model import PixelLogisticRegression, PixelLogisticRegressionCV
 from sklearn_cxr.preprocessing import ImageRows, Resize
@@ -70,14 +71,38 @@ def test_a_list_of_splits():
 
 
 def test_one_standard_error_takes_the_strongest_penalty_that_is_as_good():
-    X, y, groups = films()
-    model = PixelLogisticRegressionCV(np.logspace(-5, 0, 6), cv=3, one_standard_error=True)
-    model.fit(X, y, groups=groups)
+    # Films on which the best, the strongest and the one chosen are three different penalties.
+    X, y, groups = films(seed=5)
+    model = PixelLogisticRegressionCV(np.logspace(-5, 0, 6), cv=3).fit(X, y, groups=groups)
     mean = model.scores_.mean(axis=0)
     best = mean.argmax()
+    assert model.C_ == model.Cs_[best]
+    model.set_params(one_standard_error=True).fit(X, y, groups=groups)
     floor = mean[best] - model.scores_[:, best].std(ddof=1) / np.sqrt(3)
     assert model.C_ == model.Cs_[np.flatnonzero(mean >= floor)[0]]
-    assert model.C_ <= model.Cs_[best]
+    assert model.Cs_[0] < model.C_ < model.Cs_[best]
+
+
+def test_the_path_starts_each_fit_where_the_last_one_ended(monkeypatch):
+    films = make_chest_xrays(200, image_size=32, random_state=0)
+    X, y, groups = films.images, films.target > 0, films.groups
+    passes = []
+    once = _design.Design.loss_gradient
+
+    def counted(self, *arguments):
+        passes.append(self.shape[0])
+        return once(self, *arguments)
+
+    monkeypatch.setattr(_design.Design, "loss_gradient", counted)
+    Cs, folds = np.geomspace(1, 10, 5), list(StratifiedGroupKFold(2).split(X, y, groups))
+    PixelLogisticRegressionCV(Cs, cv=folds, solver="passes").fit(X, y, groups=groups)
+    # Less the last fit, which is that of all films.
+    warm = sum(n < 200 for n in passes)
+    passes.clear()
+    for train, _ in folds:
+        for C in Cs:
+            PixelLogisticRegression(C=C, solver="passes").fit(X[train], y[train])
+    assert 0 < warm < 0.75 * len(passes)
 
 
 def test_the_scores_of_the_chosen_penalty_are_those_of_cross_validation():

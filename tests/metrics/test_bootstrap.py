@@ -14,6 +14,7 @@ from sklearn.metrics import (
     log_loss,
     matthews_corrcoef,
     mean_absolute_error,
+    precision_score,
     recall_score,
     roc_auc_score,
 )
@@ -27,7 +28,8 @@ from sklearn_cxr.metrics import (
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
-from sklearn_cxr.metrics._bootstrap import _resampled, bootstrap_values
+from sklearn_cxr.metrics._bootstrap import bootstrap_values
+from sklearn_cxr.metrics._metric_kernels import fast_kernel, kernel_of, weighted_kernel
 from sklearn_cxr.metrics._resampling import patient_counts, patient_strata
 
 
@@ -52,7 +54,7 @@ def by_copying(metric, y, score, groups, n_resamples=40, seed=0):
 
 def by_kernel(metric, y, score, groups, n_resamples=40, seed=0):
     return bootstrap_values(
-        _resampled(metric, y, score),
+        kernel_of(metric, y, score),
         groups,
         groups.max() + 1,
         strata=None,
@@ -77,13 +79,23 @@ OF_SCORES = [
     partial(specificity_at_sensitivity, sensitivity=0),
     partial(roc_auc_score, max_fpr=0.5),
 ]
-OF_PREDICTIONS = [
+COUNTED = [
     accuracy_score,
     balanced_accuracy_score,
     f1_score,
+    precision_score,
+    recall_score,
+    partial(f1_score, pos_label=0),
+    partial(precision_score, pos_label=0),
+    partial(recall_score, pos_label=0),
+]
+OF_PREDICTIONS = [
+    *COUNTED,
     matthews_corrcoef,
     cohen_kappa_score,
-    partial(recall_score, pos_label=0),
+    partial(accuracy_score, normalize=True),
+    partial(f1_score, average="weighted"),
+    partial(precision_score, zero_division=1.0),
     lambda y, predicted: float(np.mean(y == predicted)),
 ]
 
@@ -116,6 +128,63 @@ def test_the_same_for_predicted_labels(metric):
         by_copying(metric, y, predicted, groups),
         atol=1e-12,
     )
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+@pytest.mark.parametrize("metric", COUNTED)
+def test_counts_say_what_weighting_one_by_one_does(metric):
+    # Of six patients: some resamples lack a class, or a prediction.
+    rng = np.random.RandomState(0)
+    codes = np.repeat(np.arange(6), 3)
+    y, predicted = np.repeat([0, 1, 0, 0, 1, 0], 3), rng.randint(2, size=18)
+    assert fast_kernel(metric, y, predicted) is not None
+    counts = np.concatenate(
+        [np.eye(6), next(patient_counts(6, None, 30, np.random.RandomState(1), 30))], axis=1
+    )
+    fast, slow = (
+        kernel(metric, y, predicted)(lambda rows: counts[codes[rows]])
+        for kernel in (fast_kernel, weighted_kernel)
+    )
+    np.testing.assert_allclose(fast, slow, atol=1e-12)
+    assert (fast[:6] == 0).any() and len(np.unique(fast)) > 5
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        partial(f1_score, average="macro"),
+        partial(f1_score, zero_division=1.0),
+        partial(accuracy_score, normalize=False),
+        partial(balanced_accuracy_score, adjusted=True),
+        partial(f1_score, pos_label=2),
+    ],
+)
+def test_other_options_are_left_to_the_metric(metric):
+    y, score, _ = data()
+    assert fast_kernel(metric, y, (score > 0.5).astype(int)) is None
+
+
+def test_names_and_booleans_are_counted_too():
+    y, score, groups = data()
+    names = np.array(["normal", "viral"])
+    for labels, called, options in (
+        (names[y], names[(score > 0.5).astype(int)], {"pos_label": "viral"}),
+        (names[y].astype(object), names[(score > 0.5).astype(int)], {"pos_label": "normal"}),
+        (y, score > 0.5, {}),
+        (y.astype(float), (score > 0.5).astype(float), {}),
+    ):
+        for metric in (partial(f1_score, **options), accuracy_score, balanced_accuracy_score):
+            assert fast_kernel(metric, labels, called) is not None
+            np.testing.assert_allclose(
+                by_kernel(metric, labels, called, groups),
+                by_copying(metric, labels, called, groups),
+                atol=1e-12,
+            )
+    three = np.random.RandomState(0).randint(3, size=len(y))
+    for metric in (accuracy_score, balanced_accuracy_score):
+        np.testing.assert_allclose(
+            by_kernel(metric, three, y, groups), by_copying(metric, three, y, groups), atol=1e-12
+        )
 
 
 def test_names_and_three_classes():
@@ -357,8 +426,6 @@ def test_an_error_in_a_resample_is_marked():
     assert error.value.__notes__ == ["This was raised in a bootstrap resample, not on all images."]
 
 
-def test_other_lengths_and_single_images():
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        bootstrap_interval(roc_auc_score, [0, 1, 1], [0.1, 0.2])
+def test_single_images():
     with pytest.raises(ValueError, match="got 1 image; expected at least 2"):
         bootstrap_interval(mean_absolute_error, [0.5], [0.2])

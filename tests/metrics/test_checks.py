@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from sklearn_cxr.metrics import (
     bootstrap_interval,
@@ -116,6 +116,57 @@ class TestLabelsAndScores:
 
     def test_a_matrix_of_labels(self, name):
         self.raises(name, r"y of shape \(8, 2\); .* multilabel_report", y=np.stack([Y, Y], axis=1))
+
+
+class TestBootstrap:
+    """`bootstrap_interval` takes any metric; what holds for all of them it checks itself."""
+
+    METRICS = (roc_auc_score, brier_score_loss, lambda y, score: float(np.nanmean(score)))
+
+    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_scores_that_are_not_finite(self, metric, value):
+        score = np.where(np.arange(8) == 3, value, SCORE)
+        with pytest.raises(
+            ValueError,
+            match=r"^bootstrap_interval got 1 values in score that are NaN .* row 3\); expected",
+        ):
+            bootstrap_interval(metric, Y, score)
+
+    def test_a_matrix_of_scores_with_nan(self):
+        P = np.stack([SCORE, np.where(np.arange(8) == 5, np.nan, SCORE)], axis=1)
+        with pytest.raises(ValueError, match=r"^bootstrap_interval got 1 .* row 5, column 1"):
+            bootstrap_interval(nan_roc_auc_score, np.stack([Y, Y], axis=1), P)
+
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_another_length(self, metric):
+        with pytest.raises(
+            ValueError, match=r"^bootstrap_interval got 5 values in score for 8 labels in y; expec"
+        ):
+            bootstrap_interval(metric, Y, SCORE[:5])
+
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+    def test_one_class_only(self):
+        with pytest.raises(
+            ValueError,
+            match=r"^bootstrap_interval: roc_auc_score of these labels is nan; expected .* both",
+        ):
+            bootstrap_interval(roc_auc_score, np.ones(8, int), SCORE)
+
+    def test_fewer_than_two_patients(self):
+        with pytest.raises(ValueError, match="got images of 1 patient; expected at least 2"):
+            bootstrap_interval(brier_score_loss, Y, SCORE, groups=["a"] * 8)
+        with pytest.raises(ValueError, match="got 1 image; expected at least 2"):
+            bootstrap_interval(brier_score_loss, [1], [0.3])
+
+    @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+    def test_unknown_labels_are_for_metrics_that_take_them(self):
+        y = np.where(np.arange(8) == 2, np.nan, Y)
+        with pytest.raises(ValueError, match="NaN"):
+            bootstrap_interval(roc_auc_score, y, SCORE)
+        known = np.arange(8) != 2
+        found = bootstrap_interval(nan_roc_auc_score, y, SCORE, n_resamples=5, random_state=0)
+        assert found.estimate == roc_auc_score(Y[known], SCORE[known])
 
 
 @pytest.mark.parametrize("name", BY_PATIENT)

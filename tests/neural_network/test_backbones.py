@@ -43,6 +43,12 @@ WIDTHS = {
     "mobilenet_v3_large": (960, 2_971_952),
     "mobilenet_v3_small": (576, 927_008),
     "efficientnet_b0": (1280, 4_007_548),
+    "efficientnet_b1": (1280, 6_513_184),
+    "efficientnet_b2": (1408, 7_700_994),
+    "efficientnet_b3": (1536, 10_696_232),
+    "efficientnet_b4": (1792, 17_548_616),
+    "efficientnet_b5": (2048, 28_340_784),
+    "efficientnet_b6": (2304, 40_735_704),
     "efficientnet_b7": (2560, 63_786_960),
     "convnext_tiny": (768, 27_820_128),
     "vit_b_16": (768, 85_798_656),
@@ -132,6 +138,8 @@ class TestFeatures:
             ("mobilenet_v3_small", "classifier"),
             ("efficientnet_b0", "classifier"),
             ("googlenet", "fc"),
+            ("mobilenet_v2", "classifier"),
+            ("convnext_tiny", "classifier.2"),
         ],
     )
     def test_are_those_of_the_published_network(self, name, head, tmp_path):
@@ -140,9 +148,26 @@ class TestFeatures:
         torch.save(full.state_dict(), tmp_path / "full.pth")
         backbone = build_backbone(name, weights=tmp_path / "full.pth")
         images = torch.randn(2, 3, 96, 96)
-        setattr(full, head, nn.Identity())
+        parent, _, child = head.rpartition(".")
+        setattr(full.get_submodule(parent), child, nn.Identity())
         with torch.inference_mode():
             torch.testing.assert_close(backbone(images), full(images), rtol=1e-4, atol=1e-5)
+
+    @has_timm
+    @pytest.mark.parametrize(
+        ("name", "published"), [("xception", "legacy_xception"), ("resnetv2_101", "resnetv2_101")]
+    )
+    def test_are_those_of_timms_network(self, name, published, tmp_path):
+        full = importlib.import_module("timm").create_model(published, num_classes=5).eval()
+        torch.save(full.state_dict(), tmp_path / "full.pth")
+        backbone = build_backbone(name, weights=tmp_path / "full.pth")
+        images = torch.randn(2, 3, 64, 64)
+        with torch.inference_mode():
+            expected = full.forward_head(full.forward_features(images), pre_logits=True)
+            # With random weights the features of some are small.
+            spread = expected.std().item()
+            assert spread > 0
+            torch.testing.assert_close(backbone(images), expected, rtol=1e-4, atol=1e-3 * spread)
 
     def test_layer_before_the_last_relu_of_densenet_is_not_overwritten(self):
         backbone = build_backbone("densenet121")
@@ -401,10 +426,93 @@ class TestPublishedWeights:
             build_backbone("xception", weights="imagenet")
 
     @has_timm
+    def test_a_network_of_which_timm_publishes_nothing(self, monkeypatch, tmp_path):
+        timm = importlib.import_module("timm")
+        full = timm.create_model("mobilenetv3_small_050", num_classes=5)
+        torch.save(full.state_dict(), tmp_path / "full.pth")
+        monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: None)
+        with pytest.raises(WeightsError, match=r"no weights for .*; use weights=None or a path"):
+            build_backbone("mobilenetv3_small_050", weights="imagenet")
+        # And a path it is; nobody has said how such images are normalised.
+        for channels in ("repeat", "sum"):
+            backbone = build_backbone(
+                "mobilenetv3_small_050", weights=tmp_path / "full.pth", channels=channels
+            )
+            assert torch.equal(backbone.body.conv_head.weight, full.conv_head.weight)
+            assert backbone.weights_info is None
+
+    @has_timm
     def test_trained_on_by_timms_tags(self):
         assert _timm._trained_on("augreg_in21k_ft_in1k") == ("imagenet", "imagenet-21k")
         assert _timm._trained_on("a1_in1k") == ("imagenet",)
         assert _timm._trained_on("laion2b") == ("laion2b",)
+
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5,) * 3, (0.5,) * 3)
+
+
+class TestInfo:
+    """What is told of weights is what their provider tells of them."""
+
+    @pytest.mark.parametrize(
+        ("name", "normalised", "size", "interpolation"),
+        [
+            ("densenet121", IMAGENET, 224, "bilinear"),
+            ("efficientnet_b0", IMAGENET, 224, "bicubic"),
+            ("efficientnet_b3", IMAGENET, 300, "bicubic"),
+            ("efficientnet_v2_s", IMAGENET, 384, "bilinear"),
+            ("vit_b_16", IMAGENET, 224, "bilinear"),
+            # torchvision brings ImageNet's normalisation to this one inside of these.
+            ("inception_v3", HALF, 299, "bilinear"),
+            ("googlenet", HALF, 224, "bilinear"),
+        ],
+    )
+    def test_torchvision(self, name, normalised, size, interpolation):
+        info = _torchvision.usual_info(name)
+        published = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+        preset = published.transforms()
+        assert (info.mean, info.std) == normalised
+        if normalised is IMAGENET:
+            assert (info.mean, info.std) == (tuple(preset.mean), tuple(preset.std))
+        assert [info.size] == preset.crop_size == [size]
+        assert info.interpolation == preset.interpolation.value == interpolation
+        assert info.trained_on == ("imagenet",) and info.licence == "BSD-3-Clause"
+        assert (info.name, info.channels, info.url) == ("imagenet", 3, published.url)
+
+    def test_a_licence_that_torchvision_names(self):
+        info = _torchvision.usual_info("vit_b_16", "IMAGENET1K_SWAG_LINEAR_V1")
+        weights = torchvision.models.ViT_B_16_Weights.IMAGENET1K_SWAG_LINEAR_V1
+        assert info.licence == weights.meta["license"]
+        assert info.trained_on == ("imagenet", "swag")
+
+    @has_timm
+    @pytest.mark.parametrize(
+        ("name", "published", "trained_on"),
+        [
+            ("efficientnet_lite0", "tf_efficientnet_lite0.in1k", ("imagenet",)),
+            ("xception", "legacy_xception.tf_in1k", ("imagenet",)),
+            ("inception_resnet_v2", "inception_resnet_v2.tf_in1k", ("imagenet",)),
+            ("timm:resnet50", "resnet50.a1_in1k", ("imagenet",)),
+            (
+                "vit_tiny_patch16_224",
+                "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+                ("imagenet", "imagenet-21k"),
+            ),
+            ("convnext_tiny.fb_in22k", "convnext_tiny.fb_in22k", ("imagenet-21k",)),
+        ],
+    )
+    def test_timm(self, name, published, trained_on):
+        info = _timm.usual_info(name)
+        config = importlib.import_module("timm").get_pretrained_cfg(published)
+        assert (info.mean, info.std) == (tuple(config.mean), tuple(config.std))
+        assert (3, info.size, info.size) == tuple(config.input_size)
+        assert info.interpolation == config.interpolation
+        # Older timm does not say the licence.
+        assert info.licence == (config.license or "unknown")
+        assert info.trained_on == trained_on
+        hub = f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else None
+        assert info.url == (hub or config.url)
 
 
 class TestChestWeights:
@@ -420,8 +528,10 @@ class TestChestWeights:
         assert info.trained_on == ("nih",) and info.url == url
         grey = torch.rand(2, 1, 64, 64)
         with torch.inference_mode():
-            # As torchxrayvision's own normalize(images, maxval=1) has it.
-            expected = network.features2((2 * grey - 1) * 1024)
+            # As torchxrayvision's own normalize(images, maxval=1) has it. Its features2 does the
+            # same; older versions bring images to 224 pixels before.
+            maps = network.features((2 * grey - 1) * 1024)
+            expected = maps.relu().mean(dim=(2, 3))
             scaled = (grey - info.mean[0]) / info.std[0]
             got = backbone(scaled.expand(-1, 3, -1, -1))
             torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-2)
@@ -535,6 +645,30 @@ class TestNames:
     def test_unknown_backbones_are_answered_with_the_nearest(self, wrong, near):
         with pytest.raises(ValueError, match=f"is unknown. Did you mean .*'{near}'"):
             build_backbone(wrong)
+
+    @has_timm
+    @pytest.mark.parametrize(
+        ("wrong", "near"),
+        [
+            ("resnet50.bogus", "'resnet50.a1_in1k'"),
+            ("resnet50.a1_in2k", "'resnet50.a1_in1k'"),
+            ("timm:resnet50.a1_in2k", "'resnet50.a1_in1k'"),
+            ("vit_tiny_patch16_224.", "'vit_tiny_patch16_224.augreg_in21k'"),
+        ],
+    )
+    def test_unknown_tags_are_answered_with_the_nearest(self, wrong, near):
+        network = wrong.removeprefix("timm:").partition(".")[0]
+        with pytest.raises(ValueError, match="but not with the tag") as caught:
+            build_backbone(wrong)
+        message = str(caught.value)
+        assert message.startswith(f"backbone={wrong!r}: timm has {network!r}")
+        assert f"Did you mean {near}" in message
+        assert message.endswith(f"or {network!r} alone.")
+
+    @has_timm
+    def test_a_known_tag(self):
+        assert _timm.knows("resnet18.a1_in1k")
+        assert not _timm.knows("resnet18x.a1_in1k")
 
     def test_the_message_without_timm(self, monkeypatch):
         def absent(name):

@@ -5,7 +5,8 @@ import pytest
 from network_common import cnn, dense, make_films
 from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring, ProgressBar
 
-from sklearn_cxr.neural_network._callbacks import check_callbacks, is_request
+from sklearn_cxr.neural_network._callbacks import check_callbacks
+from sklearn_cxr.neural_network._skorch import is_request
 
 X, Y, PATIENTS = make_films()
 

@@ -10,7 +10,9 @@ import sklearn
 import torch
 from network_common import InChunks, assert_same_weights, cnn, make_films, make_labels
 from PIL import Image
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.pipeline import Pipeline
 from tiny_networks import TinyConvNet
 from torch import nn
 from torchvision.transforms import v2
@@ -220,6 +222,28 @@ def test_augmentation_of_every_form(augment):
         np.testing.assert_allclose(clf.predict_proba(X), mirrored.predict_proba(X), rtol=1e-6)
     else:
         assert_same_weights(clf, mirrored, rtol=1e-8)
+
+
+def test_a_transform_with_a_get_params_of_its_own_is_no_estimator():
+    """scikit-learn would ask it for parameters, and torchvision's draws some."""
+    augment = v2.RandomAffine(20)
+    assert hasattr(augment, "get_params")
+    clf = cnn(augment=augment, max_epochs=1)
+    assert clf.get_params()["augment"] is augment
+    with sklearn.config_context(enable_metadata_routing=True):
+        cloned = clone(clf.set_fit_request(sample_weight=True))
+    assert cloned.augment is not augment and cloned.augment.degrees == [-20, 20]
+    assert cloned.get_params().keys() == clf.get_params().keys()
+    assert cloned.get_metadata_routing().fit.requests["sample_weight"] is True
+    search = GridSearchCV(
+        Pipeline([("clf", clf)]),
+        # In a grid scikit-learn meets the transform itself; one in a Compose it leaves alone.
+        [{"clf__lr": [0.1, 0.01]}, {"clf__augment": [v2.Compose([augment]), None]}],
+        cv=2,
+        error_score="raise",
+    )
+    assert search.fit(X, Y).predict(X).shape == (24,)
+    assert_same_weights(cloned.fit(X, Y), clf.fit(X, Y))
 
 
 def test_options_reach_the_architecture():

@@ -91,6 +91,18 @@ def test_answers_are_those_of_predict_proba(exported, name, stored):
     assert np.ptp(model.predict_proba(X)[:, 0]) > 0.01
 
 
+def test_a_published_network(tmp_path):
+    pytest.importorskip("timm", reason="efficientnet_lite0 comes with the extra timm")
+    films = make_chest_xrays(6, image_size=64, random_state=0)
+    params = {"weights": None, "fine_tune": "head", "augment": None, **COMMON}
+    model = TransferClassifier("efficientnet_lite0", **params).fit(films.images, films.target)
+    session = onnxruntime.InferenceSession(model.to_onnx(tmp_path / "model.onnx"))
+    (answer,) = session.run(["probabilities"], {"images": films.images})
+    expected = model.predict_proba(films.images)
+    assert np.ptp(expected[:, 0]) > 1e-3
+    assert np.abs(answer - expected).max() < 1e-4
+
+
 def test_a_label_with_one_value_is_constant(exported):
     _, X, path = exported("unit float, labels, shifted")
     (answer,) = onnxruntime.InferenceSession(path).run(None, {"images": X})

@@ -23,11 +23,13 @@ import skops.io
 import stored_networks
 import torch
 from joblib.externals import loky
+from network_common import assert_same_weights
 from PIL import Image
 from sklearn.base import clone
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline, make_pipeline
 from tiny_networks import TinyBackbone, TinyConvNet
+from torch import nn
 
 import sklearn_cxr
 from sklearn_cxr.datasets import make_chest_xrays
@@ -408,6 +410,107 @@ def rebuilt(model, **changed):
     again = type(model).__new__(type(model))
     again.__setstate__(state)
     return again
+
+
+def module_of_ones_own(*n_outputs):
+    """A backbone or, with outputs, a whole network; large beside what a file holds else."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(1, 64, 3), nn.Tanh(), nn.Conv2d(64, 128, 3), nn.Tanh()]
+        layers += [nn.Conv2d(128, 256, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return nn.Sequential(*layers, *[nn.Linear(256, width) for width in n_outputs])
+
+
+TRANSFERRED = {"weights": None, "augment": None, "weight_averaging": None} | COMMON
+WITH_INSTANCE = {
+    "cnn": lambda: CNNClassifier(module_of_ones_own(3), **COMMON),
+    "all": lambda: TransferClassifier(module_of_ones_own(), **TRANSFERRED),
+    "head": lambda: TransferClassifier(module_of_ones_own(), fine_tune="head", **TRANSFERRED),
+    "features": lambda: BackboneFeatures(module_of_ones_own(), weights=None, device="cpu"),
+}
+
+
+class TestInstance:
+    """A module that is given as it is: it is stored too, for clones that are fitted again."""
+
+    @pytest.fixture
+    def data(self, films):
+        return films.images[:, ::4, ::4], films.target
+
+    @staticmethod
+    def given(model):
+        return getattr(model, "architecture", None) or model.backbone
+
+    @staticmethod
+    def answer(model, X):
+        return model.predict_proba(X) if hasattr(model, "predict_proba") else model.transform(X)
+
+    @pytest.mark.parametrize(
+        ("name", "times"), [("cnn", 2), ("all", 2), ("head", 1), ("features", 1)]
+    )
+    def test_what_was_trained_is_stored_twice_and_the_rest_once(self, data, name, times):
+        model = WITH_INSTANCE[name]().fit(*data)
+        weights = sum(value.nbytes for value in networks_in(model)[0].state_dict().values())
+        stored = dumped(model)
+        assert times * weights < len(stored) < 1.05 * times * weights
+        again = joblib.load(io.BytesIO(stored))
+        expected = self.answer(model, data[0])
+        np.testing.assert_array_equal(self.answer(again, data[0]), expected)
+        assert len(dumped(again)) == len(stored)
+
+    @pytest.mark.parametrize("name", ["cnn", "all", "head"])
+    def test_a_clone_of_a_loaded_one_starts_from_the_module_as_it_was(self, data, name):
+        model = WITH_INSTANCE[name]().fit(*data)
+        again = clone(pickle.loads(pickle.dumps(model)))
+        kept = self.given(WITH_INSTANCE[name]()).state_dict()
+        for key, value in self.given(again).state_dict().items():
+            assert torch.equal(value, kept[key])
+        assert_same_weights(again.fit(*data), model)
+
+    @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+    @pytest.mark.parametrize("name", WITH_INSTANCE)
+    def test_a_copy(self, data, name, duplicate):
+        model = WITH_INSTANCE[name]().fit(*data)
+        copied = duplicate(model)
+        assert isinstance(self.given(copied), nn.Module)
+        assert (self.given(copied) is self.given(model)) == (duplicate is copy.copy)
+        np.testing.assert_array_equal(self.answer(copied, data[0]), self.answer(model, data[0]))
+
+    @pytest.mark.parametrize("name", WITH_INSTANCE)
+    def test_one_that_was_changed_after_the_fit(self, data, name):
+        model = WITH_INSTANCE[name]().fit(*data)
+        expected = self.answer(model, data[0])
+        with torch.no_grad():
+            self.given(model)[0].weight.zero_()
+        again = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(self.answer(again, data[0]), expected)
+        assert not self.given(again)[0].weight.any()
+
+    def test_weights_of_a_file(self, data, tmp_path):
+        state = {k: v + 0.01 for k, v in module_of_ones_own().state_dict().items()}
+        torch.save(state, tmp_path / "weights.pth")
+        model = WITH_INSTANCE["head"]().set_params(weights=tmp_path / "weights.pth").fit(*data)
+        again = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(again.predict_proba(data[0]), model.predict_proba(data[0]))
+        loaded = again.net_.module_.body.backbone.body.state_dict()
+        assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+    @pytest.mark.parametrize("fitted", [True, False])
+    @pytest.mark.parametrize("name", ["cnn", "head", "features"])
+    def test_skops_is_told_what_to_give_instead(self, data, name, fitted):
+        model = WITH_INSTANCE[name]()
+        if fitted:
+            model.fit(*data)
+        with pytest.raises(TypeError, match=r"class Sequential was given.* Give its class or a"):
+            skops.io.dumps(model)
+
+
+def test_a_backbone_that_was_set_after_the_fit_is_for_the_next(fitted):
+    model, X, expected = fitted("own")
+    changed = copy.deepcopy(model).set_params(backbone="resnet18")
+    again = pickle.loads(pickle.dumps(changed))
+    assert again.backbone == "resnet18"
+    np.testing.assert_array_equal(again.predict_proba(X), expected)
 
 
 class TestOtherVersions:

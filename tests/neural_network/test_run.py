@@ -1,6 +1,7 @@
 """A fit from end to end, held against training loops written out by hand."""
 
 import copy
+import functools
 import pickle
 
 import numpy as np
@@ -26,6 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 from tiny_networks import TinyConvNet
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torchvision.transforms import v2
 
 from sklearn_cxr.neural_network import _base, _persistence
 from sklearn_cxr.neural_network._validation import hold_out
@@ -128,6 +130,25 @@ def test_labels_with_unknowns():
     assert low <= np.average(per_label, weights=known.sum(axis=0)) <= high
 
 
+def test_labels_that_are_balanced():
+    """Each label's positives weigh as its share of negatives, and the reverse."""
+    labels = make_labels(24, 3)
+    labels[:8, 1] = 0
+    labels[10:20, 2] = 1
+    clf = exact(cnn, max_epochs=1, lr=1e-12, class_weight="balanced").fit(X, labels)
+    known, positive = ~np.isnan(labels), labels == 1
+    share = np.nanmean(labels, axis=0)
+    assert np.ptp(share) > 0.2
+    weights = np.where(positive, 1 - share, share)[known]
+    probabilities = clf.predict_proba(X)
+    expected = log_loss(labels[known], probabilities[known], sample_weight=weights)
+    assert clf.history_.train_loss[1] == pytest.approx(expected, rel=1e-6)
+    unweighted = log_loss(labels[known], probabilities[known])
+    assert abs(expected - unweighted) > 1e-3
+    right = accuracy_score(labels[known], (probabilities > 0.5)[known])
+    assert clf.history_.train_accuracy[1] == right
+
+
 def test_a_label_of_one_value_is_predicted_as_it_is():
     labels = make_labels(24, 3)
     labels[:, 1] = np.where(np.isnan(labels[:, 1]), np.nan, 1)
@@ -142,6 +163,8 @@ RANDOM = {
     "cnn": cnn("baseline", channels=(4,), dense=(8,), dropout=0.3, augment="strong", mixup=0.4),
     "transfer": transfer(augment=("flip", "noise"), dropout=0.4, mixup=0.2, head=(4,)),
     "dense": dense((8, 4), dropout=0.3),
+    # It draws from torch's global generator.
+    "torchvision": cnn(augment=v2.RandomAffine(20)),
 }
 
 
@@ -458,12 +481,31 @@ def test_images_are_channels_last():
     assert len(seen[False]) == 2
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-def test_compile(monkeypatch, compiled):
-    bodies = []
-    monkeypatch.setattr(torch, "compile", lambda body: bodies.append(type(body)) or body)
-    cnn(compile=compiled).fit(X, Y)
-    assert bodies == [TinyConvNet] * compiled
+@pytest.mark.parametrize(
+    ("make", "network"), [(cnn, TinyConvNet), (transfer, StagedBackbone)], ids=["cnn", "transfer"]
+)
+def test_a_compiled_fit_is_the_same(monkeypatch, make, network):
+    graphs = []
+
+    def eager(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    # torch's own tracing, and what it traced run as it is: a compiler would take a minute.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=eager))
+    params = {"precision": "float64", "batch_size": 7, "max_epochs": 3}
+    torch.compiler.reset()
+    try:
+        compiled = make(network, compile=True, **params).fit(X, Y)
+    finally:
+        torch.compiler.reset()
+    assert graphs
+    del graphs[:]
+    plain = make(network, **params).fit(X, Y)
+    assert not graphs
+    assert_same_weights(compiled, plain, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(compiled.predict_proba(X), plain.predict_proba(X), rtol=1e-9)
+    np.testing.assert_allclose(compiled.history_, plain.history_, rtol=1e-9)
 
 
 def test_a_frozen_backbone_is_run_once():

@@ -1,6 +1,8 @@
 """skorch's callbacks, scikit-learn's callbacks, and interrupts."""
 
+import re
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,8 @@ from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping, MlflowLogger, TensorBoard
+
+import sklearn_cxr
 
 X, Y, PATIENTS = make_films()
 
@@ -65,6 +69,13 @@ def test_every_hook_is_called():
         epoch_keys,
         "end",
     ]
+
+
+def test_one_file_alone_imports_skorch():
+    root = Path(sklearn_cxr.__file__).parent
+    statement = re.compile(r"^\s*(import|from) skorch\b", re.MULTILINE)
+    files = [p for p in root.rglob("*.py") if statement.search(p.read_text(encoding="utf-8"))]
+    assert [path.relative_to(root).as_posix() for path in files] == ["neural_network/_skorch.py"]
 
 
 def test_net_is_skorchs():

@@ -1,5 +1,8 @@
 """Transferred networks: which part of them is trained, on what, and at which rate."""
 
+import hashlib
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -17,10 +20,11 @@ from skorch.callbacks import Callback
 from tiny_networks import TinyBackbone
 from torch import nn
 
-from sklearn_cxr.exceptions import ContaminationWarning
+from sklearn_cxr.exceptions import ContaminationWarning, WeightsError
 from sklearn_cxr.neural_network import WeightsInfo, _transfer
 
 X, Y, PATIENTS = make_films()
+has_timm = pytest.mark.skipif(not find_spec("timm"), reason="timm is an extra and not installed")
 
 
 class Start(Callback):
@@ -74,6 +78,59 @@ def test_last_stage_of_a_published_network():
     clf = transfer("resnet18", fine_tune="last", batch_size=4, max_epochs=1, lr=1e-2)
     changed, _, names = changed_by(clf, films, y)
     assert changed == {n for n in names if n.startswith((BACKBONE + "layer4.", "body.head."))}
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("densenet121", 32),
+        ("mobilenet_v3_small", 32),
+        ("efficientnet_b0", 32),
+        ("convnext_tiny", 32),
+        ("vit_b_16", 32),
+        pytest.param("xception", 32, marks=has_timm),
+        pytest.param("inception_resnet_v2", 75, marks=has_timm),
+        pytest.param("resnetv2_101", 32, marks=has_timm),
+    ],
+)
+def test_a_step_of_a_network_of_every_kind(name, side):
+    films, y, _ = make_films(4, side=side, n_classes=3, per_patient=1)
+    params = {"batch_size": 2, "max_epochs": 1, "lr": 1e-2, "precision": "float32"}
+    clf = transfer(name, fine_tune="last", **params)
+    changed, rates, names = changed_by(clf, films, y)
+    last = clf.net_.module_.body.backbone.last_stage
+    stage = tuple(f"body.backbone.{part}" for part in last)
+    trained = {n for n in rates if n.startswith(BACKBONE)}
+    assert trained and all(n.startswith(stage) for n in trained)
+    # The bias of a block is what the batch normalisation behind it takes off again.
+    assert {n for n in trained if n.endswith("weight")} <= changed
+    still = {n for n in names if n.startswith(BACKBONE) and not n.startswith(stage)}
+    assert still and not changed & still
+    probabilities = clf.predict_proba(films)
+    assert probabilities.shape == (4, 3)
+    assert np.isfinite(probabilities).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_weights_of_a_file_and_its_checksum(tmp_path, suffix):
+    if suffix == "safetensors":
+        save = pytest.importorskip("safetensors.torch", reason="an extra").save_file
+    else:
+        save = torch.save
+    path, state = tmp_path / f"weights.{suffix}", StagedBackbone().state_dict()
+    state = {name: torch.full_like(value, 3) for name, value in state.items()}
+    save(state, path)
+    right = hashlib.sha256(path.read_bytes()).hexdigest()
+    for weights in (path, str(path)):
+        clf = transfer(StagedBackbone, weights=weights, sha256=right, fine_tune="head").fit(X, Y)
+        own = clf.net_.module_.body.backbone.body.state_dict()
+        assert own.keys() == state.keys()
+        for name, value in state.items():
+            torch.testing.assert_close(own[name], value, rtol=0, atol=0)
+    clf.set_params(sha256="0" * 64)
+    with pytest.raises(WeightsError, match=rf"weights.{suffix} has the SHA-256 {right}; expected"):
+        clf.fit(X, Y)
 
 
 @pytest.mark.parametrize("backbone_lr", [None, 1e-4])

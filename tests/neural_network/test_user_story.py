@@ -52,7 +52,7 @@ def test_search_over_a_transferred_network_by_patient(films, tmp_path):
     grid = {"clf__lr": [1e-3, 1e-4], "clf__fine_tune": ["head", "all"]}
     with sklearn.config_context(enable_metadata_routing=True):
         search = GridSearchCV(
-            pipeline(tmp_path, clf), grid, cv=StratifiedGroupKFold(2), scoring="roc_auc"
+            pipeline(tmp_path, clf), grid, cv=StratifiedGroupKFold(3), scoring="roc_auc"
         )
         search.fit(paths, y, groups=patients)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()

@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn_cxr.preprocessing._intensity import IntensityScaler
 from sklearn_cxr.preprocessing._pixel_scaler import PixelScaler
 from sklearn_cxr.preprocessing._sampler import RandomPixelSampler
-from sklearn_cxr.utils._chunks import ImageChunks, chunk_slices, is_row_view
+from sklearn_cxr.utils._chunks import ImageChunks, as_rows, chunk_slices, is_row_view
 
 
 class _Model(BaseEstimator):
@@ -44,6 +44,42 @@ def test_is_row_view():
     paths = pd.Series(["a.png"])
     for X in (images, images.tolist(), frame, paths, _RowView(np.array(["a", "b"]), 1)):
         assert not is_row_view(X)
+
+
+class _WithoutLength:
+    """Rows as zarr's arrays hand them out since version 3."""
+
+    def __init__(self, images):
+        self._images, self.shape, self.dtype = images, images.shape, images.dtype
+
+    def __getitem__(self, rows):
+        return self._images[rows]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self._images, dtype=dtype)
+
+
+def test_rows_without_a_length_get_one():
+    images = _films()
+    rows = as_rows(_WithoutLength(images))
+    assert is_row_view(rows) and len(rows) == 11 and rows.ndim == 3
+    np.testing.assert_array_equal(rows[2:5], images[2:5])
+    np.testing.assert_array_equal(np.asarray(rows, dtype=float), images)
+    chunks = ImageChunks(_Model(), _WithoutLength(images), reset=True, batch_size=4)
+    np.testing.assert_array_equal(np.concatenate(list(chunks)), images.reshape(11, -1))
+    view = _RowView(images, 1)
+    for X in (
+        images,
+        images.tolist(),
+        view,
+        pd.DataFrame(images.reshape(11, -1)),
+        images[0, 0, 0],
+    ):
+        assert as_rows(X) is X
+    text = _WithoutLength(np.array([["a", "b"]]))
+    assert as_rows(text) is text
+    with pytest.raises(TypeError, match="can be read once only"):
+        as_rows(iter(images))
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(11, 4), (11, 11), (11, 50), (1, None), (12, 4)])
