@@ -126,8 +126,9 @@ class PixelLogisticRegression(BasePixelClassifier):
     they lie (an array, a memory map, the decode store of
     :class:`~sklearn_cxr.preprocessing.ImageReader`, an HDF5 or zarr array) in their own dtype,
     and computes in float64; the standardisation is folded into the coefficients before each
-    pass and into the gradient after it. Beyond the rows themselves the memory is a few dozen
-    vectors of the size of an image.
+    pass and into the gradient after it. Beyond the rows themselves the memory is some 140
+    vectors of the size of the coefficients (60 MB for one image of 224 pixels), fewer where
+    they are large: L-BFGS keeps at most 128 MiB.
 
     A fit that cannot come down to `tol` warns (:class:`~sklearn.exceptions.ConvergenceWarning`)
     and says why, with one exception: where no step lowers the objective in float64 any more, it

@@ -437,5 +437,5 @@ def test_what_is_stored_of_an_own_module_is_on_the_host():
     clf = transfer(plain, max_epochs=1).fit(X, Y)
     clf.backbone = clf._spec["backbone"] = network
     state = clf.__getstate__()
-    assert state["backbone"].place == "cpu"
+    assert state["backbone"].module.place == "cpu"
     assert state["_spec"]["backbone"] is state["backbone"]
