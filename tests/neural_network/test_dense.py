@@ -1,6 +1,5 @@
 """Dense layers on features."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
