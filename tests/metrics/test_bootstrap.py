@@ -130,6 +130,7 @@ def test_the_same_for_predicted_labels(metric):
     )
 
 
+# balanced_accuracy_score says it of every resample that lacks a class, which is what is compared.
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 @pytest.mark.parametrize("metric", COUNTED)
 def test_counts_say_what_weighting_one_by_one_does(metric):

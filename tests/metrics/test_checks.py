@@ -145,6 +145,7 @@ class TestBootstrap:
         ):
             bootstrap_interval(metric, Y, SCORE[:5])
 
+    # scikit-learn warns of the estimate before the error that is asserted.
     @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
     def test_one_class_only(self):
         with pytest.raises(
@@ -159,6 +160,7 @@ class TestBootstrap:
         with pytest.raises(ValueError, match="got 1 image; expected at least 2"):
             bootstrap_interval(brier_score_loss, [1], [0.3])
 
+    # numpy warns where the NaN meets integers, before the error that is asserted.
     @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
     def test_unknown_labels_are_for_metrics_that_take_them(self):
         y = np.where(np.arange(8) == 2, np.nan, Y)
