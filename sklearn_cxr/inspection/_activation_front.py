@@ -16,7 +16,7 @@ from sklearn_cxr.preprocessing._geometry import (
     compose_affines,
     identity_affines,
 )
-from sklearn_cxr.utils._chunks import is_row_view
+from sklearn_cxr.utils._chunks import as_rows, is_row_view
 from sklearn_cxr.utils._images import is_shaped, resolve_image_shape
 from sklearn_cxr.utils._sklearn import _num_samples
 
@@ -111,6 +111,7 @@ def look_in_front(estimator, X, *, image_shape=None, caller):
         What enters the model.
     """
     before, tail = split_steps(fitted_steps(estimator, caller))
+    X = as_rows(X)
     shape, sizes = _originals(X, [*before, *tail], image_shape)
     affines = identity_affines(_num_samples(X))
     for step in before:

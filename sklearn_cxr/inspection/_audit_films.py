@@ -14,7 +14,7 @@ from sklearn_cxr.exceptions import UnreadableImageWarning
 from sklearn_cxr.preprocessing import ImageReader
 from sklearn_cxr.preprocessing._decode import MAX_PIXELS
 from sklearn_cxr.preprocessing._dicom import is_dicom, read_dicom
-from sklearn_cxr.utils._chunks import is_row_view
+from sklearn_cxr.utils._chunks import as_rows, is_row_view
 from sklearn_cxr.utils._images import level_range, resolve_image_shape
 from sklearn_cxr.utils._optional import import_optional
 
@@ -28,6 +28,7 @@ def _column_of_paths(X):
     """Return the paths in X as a list, or None where X holds pixels."""
     if isinstance(X, pd.DataFrame) and "path" in X.columns:
         X = X["path"]
+    X = as_rows(X)
     if is_row_view(X) or (isinstance(X, np.ndarray) and X.dtype.kind in "biuf"):
         return None
     values = np.asarray(X, dtype=object)
@@ -94,6 +95,7 @@ class Films:
         self._stored = cache_dir is not None and self.paths is not None
 
     def _check_pixels(self, X, image_shape):
+        X = as_rows(X)
         pixels = X if is_row_view(X) else np.asarray(X)
         if pixels.dtype.kind not in "biuf" or len(pixels.shape) not in (2, 3, 4):
             raise ValueError(

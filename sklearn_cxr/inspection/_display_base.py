@@ -9,10 +9,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cxr.preprocessing import ImageReader, Resize
-from sklearn_cxr.utils._chunks import is_row_view
+from sklearn_cxr.utils._chunks import as_rows, is_row_view
 from sklearn_cxr.utils._images import input_kind, resolve_image_shape
 from sklearn_cxr.utils._optional import import_optional
 from sklearn_cxr.utils._sklearn import _num_samples
+from sklearn_cxr.utils._subset import RowSubset
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; line styles and markers go along.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -106,6 +107,7 @@ def _paths_of(X):
             return X["path"].to_numpy(dtype=object)
         if X.shape[1] > 1:
             return None
+    X = as_rows(X)
     if is_row_view(X) or (isinstance(X, np.ndarray) and X.dtype.kind in "biufc"):
         return None
     values = np.asarray(X, dtype=object)
@@ -150,13 +152,15 @@ def take_images(X, rows=None, *, size=None, image_shape=None, caller):
     paths = _paths_of(X)
     if paths is not None:
         return np.asarray(ImageReader(size=size or _READ_SIZE).fit_transform(paths[_all(rows)]))
+    X = as_rows(X)
     images = X if is_row_view(X) or isinstance(X, np.ndarray) else np.asarray(X)
     if images.dtype.kind not in "biuf" or images.ndim not in (2, 3, 4):
         raise ValueError(
             f"{caller} got an array of dtype {images.dtype} and shape {images.shape} for films; "
             "expected (n, h, w), (n, h, w, c) or (n, h*w) of real numbers, or paths."
         )
-    images = np.asarray(images[_all(rows)])
+    # A subset, since HDF5 itself takes rows in rising order only.
+    images = np.asarray(images if rows is None else RowSubset(images, rows))
     if images.ndim == 2:
         shape = resolve_image_shape(images.shape[1], image_shape)
         if shape[0] == 1:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import zarr
 from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
@@ -358,6 +359,16 @@ def test_linear_models_answer_with_their_coefficients(films):
     binary = fit(PixelLogisticRegression(C=0.01), films, (0, 1))
     found = class_activation_map(binary, X[:2], target=0)
     assert found.maps == pytest.approx(np.repeat(-binary.coef_image_, 2, axis=0), rel=1e-5)
+
+
+def test_rows_of_zarr_are_no_list_of_films(films, tmp_path):
+    X, y = films
+    rows = zarr.open(str(tmp_path / "z"), mode="w", shape=X.shape, dtype=X.dtype)
+    rows[:] = X
+    model = make_pipeline(Resize(8), PixelLogisticRegression(C=0.01)).fit(X, y)
+    found, expected = (class_activation_map(model, films, target=1) for films in (rows, X))
+    np.testing.assert_array_equal(found.maps, expected.maps)
+    np.testing.assert_array_equal(found.score, expected.score)
 
 
 def test_coefficients_are_carried_back_through_affine_steps(films):

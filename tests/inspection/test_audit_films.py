@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from audit_common import audit, checks, rows_of
 from PIL import Image
 
@@ -145,6 +146,21 @@ def test_every_form_of_the_pixels_gives_the_same(films, form):
     other = audit_dataset(images, **given, **changes)
     pd.testing.assert_frame_equal(plain.findings, other.findings)
     pd.testing.assert_frame_equal(plain.facts, other.facts)
+
+
+def test_rows_of_zarr_are_read_piece_by_piece(films, tmp_path, monkeypatch):
+    images = films.images[:24]
+    rows = zarr.open(str(tmp_path / "z"), mode="w", shape=images.shape, dtype=images.dtype)
+    rows[:] = images
+    expected = audit_dataset(images, films.target[:24])
+
+    def refuse(self, *args, **kwargs):
+        raise AssertionError("the whole was asked for")
+
+    monkeypatch.setattr(zarr.Array, "__array__", refuse)
+    found = audit_dataset(rows, films.target[:24])
+    pd.testing.assert_frame_equal(found.findings, expected.findings)
+    pd.testing.assert_frame_equal(found.facts, expected.facts)
 
 
 def test_levels_are_judged_before_they_become_8_bits(films, tmp_path):

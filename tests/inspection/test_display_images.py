@@ -1,7 +1,9 @@
+import h5py
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -179,6 +181,29 @@ def test_gallery_shows_the_most_confident_errors(films):
     assert display.counts == {"false negative": 2, "false positive": 3}
     assert display.axes_[0, 0].get_title() == "score 0.200\np30"
     assert display.axes_[1, 0].get_ylabel() == "false positives\n2 of 3"
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "zarr"])
+def test_of_stored_films_only_those_that_are_shown_are_read(kind, films, tmp_path, monkeypatch):
+    X, y = films
+    score = np.where(y == "viral", 0.9, 0.1)
+    # The order of confidence is not that of the rows, and HDF5 takes no other.
+    score[[3, 7, 11]] = 0.6, 0.8, 0.7
+
+    def refuse(self, *args, **kwargs):
+        raise AssertionError("the whole was asked for")
+
+    with h5py.File(tmp_path / "films.h5", "w") as file:
+        if kind == "hdf5":
+            rows = file.create_dataset("films", data=X)
+        else:
+            rows = zarr.open(str(tmp_path / "z"), mode="w", shape=X.shape, dtype=X.dtype)
+            rows[:] = X
+        monkeypatch.setattr(type(rows), "__array__", refuse)
+        errors = ErrorGalleryDisplay.from_predictions(y, score, X=rows)
+        grid = ImageGridDisplay.from_images(rows, y, n_images=6, random_state=0)
+    assert rows_of(errors.images) == [7, 11, 3]
+    assert rows_of(grid.images) == grid.rows.tolist()
 
 
 def test_gallery_with_another_positive_class_and_threshold(films):
