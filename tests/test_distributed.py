@@ -22,6 +22,7 @@ import sklearn_cxr
 from sklearn_cxr.decomposition import PixelPCA
 from sklearn_cxr.linear_model import PixelLogisticRegression, PixelLogisticRegressionCV
 from sklearn_cxr.preprocessing import ImageReader
+from sklearn_cxr.utils._dask import take_rising
 
 SIDE, N = 12, 60
 GRID = {"pixellogisticregression__C": [1e-3, 1e-1]}
@@ -295,6 +296,39 @@ def test_the_rows_of_a_dask_array_stay_where_they_are(client, monkeypatch):
     np.testing.assert_allclose(
         pca.explained_variance_, PixelPCA(2).fit(images).explained_variance_, rtol=1e-9
     )
+
+
+def test_rows_that_are_taken_from_a_dask_array_stay_in_their_chunks(client):
+    da = pytest.importorskip("dask.array", reason="dask comes with the extra 'distributed'")
+    from dask.optimization import cull
+
+    images = np.random.default_rng(0).integers(0, 256, (90, 8, 8), dtype=np.uint8)
+    chunked = da.from_array(images, chunks=((20, 0, 30, 40), 8, 8)).persist()
+    rows = np.flatnonzero(np.arange(90) % 3 > 0)
+    rows = rows[(rows < 20) | (rows >= 50)]
+    taken = take_rising(chunked, rows)
+    np.testing.assert_array_equal(taken.compute(), images[rows])
+    assert taken.chunks[0] == (13, 27)
+    for part, source in enumerate((0, 3)):
+        graph, _ = cull(dict(taken.dask), [(taken.name, part, 0, 0)])
+        assert {key for key in graph if key[0] == chunked.name} == {(chunked.name, source, 0, 0)}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_chunks_without_a_row(client, dtype):
+    da = pytest.importorskip("dask.array", reason="dask comes with the extra 'distributed'")
+    images = np.random.default_rng(0).integers(0, 256, (40, 5, 5)).astype(dtype)
+    y, kept = np.arange(40) % 2, np.arange(40) >= 12
+    chunked = da.from_array(images, chunks=(10, 5, 5))[da.from_array(kept, chunks=10)]
+    chunked.compute_chunk_sizes()
+    assert chunked.chunks[0] == (0, 8, 10, 10)
+    model = PixelLogisticRegression(C=1e-3).fit(chunked, y[kept])
+    expected = PixelLogisticRegression(C=1e-3).fit(images[kept], y[kept])
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6, atol=1e-12)
+    np.testing.assert_array_equal(model.predict(chunked), expected.predict(images[kept]))
+    axes, own = PixelPCA(2).fit(chunked), PixelPCA(2).fit(images[kept])
+    np.testing.assert_allclose(axes.explained_variance_, own.explained_variance_, rtol=1e-5)
+    np.testing.assert_allclose(axes.transform(chunked), own.transform(images[kept]), atol=1e-2)
 
 
 def test_of_the_decode_store_only_names_are_shipped(films, client):

@@ -287,7 +287,7 @@ class PixelPCA(
         if not self.whiten:
             return 1.0
         tiny = np.finfo(self.components_.dtype).eps
-        return np.sqrt(np.maximum(self.explained_variance_, tiny))
+        return np.maximum(np.sqrt(self.explained_variance_), tiny)
 
     def inverse_transform(self, X):
         """Go back from coordinates to images.
@@ -324,19 +324,20 @@ def _float_dtype(X):
 
 def _leading_axes(design, mean, n_components, total):
     """Axes by Lanczos iteration over passes, or None and None where many of them are wanted."""
-    size = min(design.shape)
+    most = min(design.shape) // 5
     k = n_components if isinstance(n_components, Integral) else 16
     scatter = LinearOperator(
         (design.shape[1],) * 2, matvec=lambda v: design.scatter(v.ravel(), mean), dtype=np.float64
     )
-    while n_components is not None and total > 0 and k <= size // 5:
+    while n_components is not None and total > 0 and k <= most:
         start = check_random_state(0).uniform(-1, 1, design.shape[1])
         values, vectors = eigsh(scatter, k=k, which="LA", v0=start, tol=_TOLERANCE)
         values, axes = np.clip(values[::-1], 0, None), vectors[:, ::-1].T
         kept = _count(values, n_components, total)
         if kept is not None:
             return values[:kept], axes[:kept]
-        k *= 2
+        # The last try is for as many as may be had this way at all.
+        k = min(2 * k, most) if k < most else most + 1
     return None, None
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from numbers import Integral, Real
 
@@ -30,6 +31,7 @@ class _Problem:
     minimize: Callable
     target: np.ndarray
     weight: np.ndarray
+    constant: np.ndarray
 
 
 class PixelLogisticRegression(BasePixelClassifier):
@@ -128,7 +130,7 @@ class PixelLogisticRegression(BasePixelClassifier):
     and computes in float64; the standardisation is folded into the coefficients before each
     pass and into the gradient after it. Beyond the rows themselves the memory is some 140
     vectors of the size of the coefficients (60 MB for one image of 224 pixels), fewer where
-    they are large: L-BFGS keeps at most 128 MiB.
+    they are large: L-BFGS keeps at most 128 MiB, or ten pairs of vectors where these take more.
 
     A fit that cannot come down to `tol` warns (:class:`~sklearn.exceptions.ConvergenceWarning`)
     and says why, with one exception: where no step lowers the objective in float64 any more, it
@@ -232,13 +234,15 @@ class PixelLogisticRegression(BasePixelClassifier):
         """Settle all that does not depend on C, for so many fits."""
         X, y = validate_rows(self, X, y, reset=True, image_shape=self.image_shape)
         check_classification_targets(y)
-        self.classes_, target = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
+        classes, target = np.unique(y, return_inverse=True)
+        if self.warm_start:
+            self._check_previous(len(classes), math.prod(X.shape[1:]))
+        if len(classes) < 2:
             raise ValueError(
                 f"y holds one class only ({y[0]!r}): logistic regression needs at least 2 "
                 "classes. Check the labels, or the fold that these images come from."
             )
-        target = target.astype(np.intp, copy=False)
+        self.classes_, target = classes, target.astype(np.intp, copy=False)
         weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
         by_gram = self.solver == "gram"
         if by_gram and is_dask_array(X):
@@ -260,14 +264,14 @@ class PixelLogisticRegression(BasePixelClassifier):
                 minimizer = functools.partial(
                     minimize, design, target, weight, mean=self.mean_, scale=scale
                 )
-            yield _Problem(minimizer, target, weight)
+            yield _Problem(minimizer, target, weight, constant)
 
     def _solve(self, problem, previous):
         """Fit with the C of now, from the solution of a previous fit where there is one."""
         solution = problem.minimize(
             C=self.C,
             fit_intercept=self.fit_intercept,
-            start=self._start(previous, problem.target, problem.weight),
+            start=self._start(previous, problem),
             max_iter=self.max_iter,
             tol=self.tol,
             verbose=self.verbose,
@@ -288,9 +292,10 @@ class PixelLogisticRegression(BasePixelClassifier):
         if not self.standardize:
             return np.zeros(n_features, dtype=bool)
         mean, variance = design.moments(weight)
-        # What varies by no more than rounding is constant, as StandardScaler has it.
+        # What varies by no more than rounding is constant, as StandardScaler has it. Rounding
+        # grows with the number of rows, whatever the unit of their weights.
         eps = np.finfo(np.float64).eps
-        n = weight.sum()
+        n = np.count_nonzero(weight)
         constant = variance <= n * eps * variance + (n * mean * eps) ** 2
         self.mean_ = mean
         self.scale_ = np.where(constant, 1.0, np.sqrt(variance))
@@ -309,21 +314,29 @@ class PixelLogisticRegression(BasePixelClassifier):
             raise ValueError(f"class_weight names {strangers}, but the classes are {known}.")
         return np.array([self.class_weight.get(label, 1.0) for label in known], dtype=float)
 
-    def _start(self, previous, target, weight):
+    def _check_previous(self, n_classes, n_features):
+        """Raise where a previous fit is no start for this one."""
+        needed = 1 if n_classes == 2 else n_classes, n_features
+        coef = getattr(self, "coef_", None)
+        if coef is not None and coef.shape != needed:
+            raise ValueError(
+                f"warm_start=True, but the previous fit was on {coef.shape[1]} features with "
+                f"{coef.shape[0]} rows of coefficients, and this one needs {needed[1]} and "
+                f"{needed[0]}. Use images and classes as before, or clone the estimator."
+            )
+
+    def _start(self, previous, problem):
         """Return standardised coefficients and intercepts to start from."""
-        n_classes, n_features = len(self.classes_), len(self.scale_)
-        n_rows = 1 if n_classes == 2 else n_classes
         if previous is not None:
             coef, intercept = previous
-            if coef.shape != (n_rows, n_features):
-                raise ValueError(
-                    f"warm_start=True, but the previous fit was on {coef.shape[1]} features with "
-                    f"{coef.shape[0]} rows of coefficients, and this one needs {n_features} and "
-                    f"{n_rows}. Use images and classes as before, or clone the estimator."
-                )
-            return coef * self.scale_, intercept + coef @ self.mean_
-        # The intercepts that fit the shares of the classes best while all coefficients are zero.
-        share = np.bincount(target, weights=weight)
-        logits = np.log(np.maximum(share / share.sum(), 1e-12))
-        intercept = logits[1:] - logits[:1] if n_rows == 1 else logits - logits.mean()
-        return np.zeros((n_rows, n_features)), intercept * self.fit_intercept
+            intercept = intercept + coef @ self.mean_
+            # A pixel that has become constant has no coefficient, nor would it lose one by steps.
+            coef = np.where(problem.constant, 0.0, coef * self.scale_)
+        else:
+            # The intercepts that fit the shares of the classes best with all coefficients zero.
+            share = np.bincount(problem.target, weights=problem.weight)
+            logits = np.log(np.maximum(share / share.sum(), 1e-12))
+            binary = len(logits) == 2
+            intercept = logits[1:] - logits[:1] if binary else logits - logits.mean()
+            coef = np.zeros((len(intercept), len(self.scale_)))
+        return coef, intercept * self.fit_intercept

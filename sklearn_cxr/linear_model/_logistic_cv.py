@@ -1,6 +1,5 @@
 """The penalty path of pixel logistic regression, by patient."""
 
-import operator
 from numbers import Integral
 
 import numpy as np
@@ -13,6 +12,7 @@ from sklearn_cxr.exceptions import LeakageRiskWarning
 from sklearn_cxr.linear_model._base import BasePixelClassifier
 from sklearn_cxr.linear_model._logistic import PixelLogisticRegression
 from sklearn_cxr.utils._chunks import is_dask_array, validate_rows
+from sklearn_cxr.utils._dask import take_rising
 from sklearn_cxr.utils._sklearn import Interval, _fit_context, fit_task, with_callbacks
 from sklearn_cxr.utils._subset import subset
 from sklearn_cxr.utils._warn import warn
@@ -200,7 +200,7 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
             check_classification_targets(y)
             final = self._estimator(Cs[0])
             if len(np.unique(y)) > 1:
-                splits = list(self._folds(y, groups).split(np.zeros(len(y)), y, groups))
+                splits = self._splits(y, groups)
                 self._check_folds(y, splits)
                 self.Cs_, self.scores_ = Cs, np.empty((len(splits), len(Cs)))
                 with tqdm(
@@ -241,6 +241,18 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
             return StratifiedKFold(k) if groups is None else StratifiedGroupKFold(k)
         return check_cv(self.cv, y, classifier=True)
 
+    def _splits(self, y, groups):
+        """Row numbers of each fold, whether they came as numbers or as masks."""
+        every = np.arange(len(y))
+        folds = self._folds(y, groups).split(np.zeros(len(y)), y, groups)
+        splits = [(every[train], every[test]) for train, test in folds]
+        if not splits:
+            raise ValueError(
+                f"cv={self.cv!r} gave no split. Give a number of folds, a splitter, or a list of "
+                "splits; a generator of splits is used up by the first fit."
+            )
+        return splits
+
     def _check_folds(self, y, splits):
         ranking = isinstance(self.scoring, str) and self.scoring.startswith("roc_auc")
         for number, (train, test) in enumerate(splits):
@@ -273,12 +285,15 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
     def _path(self, X, y, train, test, Cs):
         """Yield the score of each C on one fold."""
         model = self._estimator(Cs[0])
+        if is_dask_array(X):
+            # The order of the rows is of no account, and in that of X they stay where they are.
+            train, test = np.sort(train), np.sort(test)
+            X_train, X_test = take_rising(X, train), take_rising(X, test)
+        else:
+            X_train, X_test = subset(X, train), subset(X, test)
         several = len(np.unique(y)) > 2
         scoring = "roc_auc_ovr" if self.scoring == "roc_auc" and several else self.scoring
         scorer = check_scoring(model, scoring=scoring)
-        # dask cuts its own arrays where they are.
-        part = operator.getitem if is_dask_array(X) else subset
-        X_train, X_test = part(X, train), part(X, test)
         with model._problem(X_train, y[train], n_fits=len(Cs)) as problem:
             # The kind of grey level is that of the whole batch, not that of a part.
             model.input_kind_, model._fitted_on_levels = self.input_kind_, self._fitted_on_levels

@@ -1,8 +1,11 @@
 """A row-indexed view of images that lie in memory-mapped files."""
 
 import math
+import os
 
 import numpy as np
+
+from sklearn_cxr.utils._files import mapped_whole
 
 
 class ImageRows:
@@ -14,7 +17,8 @@ class ImageRows:
     Indexing rows by a slice, a mask or a list gives another view and copies nothing; anything
     that reaches into the images gives an ndarray. For arithmetic take ``np.asarray`` first.
 
-    Pickling stores the names of the mapped files, not their pixels.
+    Pickling stores the names of the mapped files, not their pixels, but for maps whose images do
+    not lie one behind the other.
 
     Parameters
     ----------
@@ -232,11 +236,16 @@ def _read_only(array):
 
 
 def _block_state(block):
-    if not isinstance(block, np.memmap):
+    whole = mapped_whole(block)
+    if not isinstance(block, np.memmap) or not isinstance(whole.filename, str | os.PathLike):
         return block
+    if not block.flags.c_contiguous:
+        return np.array(block)
+    # A part of a map says that it begins where the whole does.
+    begin = block.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
     return {
-        "filename": block.filename,
-        "offset": block.offset,
+        "filename": whole.filename,
+        "offset": whole.offset + begin,
         "shape": block.shape,
         "dtype": block.dtype,
     }

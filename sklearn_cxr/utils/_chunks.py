@@ -240,6 +240,9 @@ def validate_rows(
             f"required by {type(estimator).__name__}."
         )
     if is_dask_array(X):
+        from sklearn_cxr.utils._dask import without_empty_chunks
+
+        X = without_empty_chunks(X)
         _validate_dask(estimator, X, reset=reset, image_shape=image_shape)
     elif X.dtype in (np.uint8, np.uint16):
         # The dtype says it all: nothing has to be read.

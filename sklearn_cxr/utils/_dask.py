@@ -13,6 +13,46 @@ from sklearn_cxr.utils._optional import import_optional
 _FAN_IN = 8
 
 
+def take_rising(X, rows):
+    """Rows of a dask array, every one left in the chunk that it is in.
+
+    Indexing the array itself gathers rows of several chunks in one, anew in every pass.
+
+    Parameters
+    ----------
+    X : dask array of shape (n, ...)
+        The whole.
+
+    rows : ndarray of shape (k,), dtype=intp
+        Row numbers, not negative and in rising order.
+
+    Returns
+    -------
+    dask array of shape (k, ...)
+        One chunk for each chunk of `X` that has any of the rows.
+    """
+    import dask.array as da
+
+    edges = np.cumsum((0, *X.chunks[0])).tolist()
+    cuts = np.searchsorted(rows, edges)
+    return da.concatenate(
+        [
+            X[start:stop][rows[first:last] - start]
+            for (start, stop), (first, last) in zip(
+                itertools.pairwise(edges), itertools.pairwise(cuts), strict=True
+            )
+            if last > first
+        ]
+    )
+
+
+def without_empty_chunks(X):
+    """Return a dask array of the same rows in which no chunk has none of them."""
+    if all(X.chunks[0]):
+        return X
+    return take_rising(X, np.arange(len(X)))
+
+
 class DaskDesign:
     """Rows of a dask array with the passes of `Design`.
 

@@ -29,6 +29,15 @@ def check_open(X):
         )
 
 
+def mapped_whole(X):
+    """Return the memory map that `X` is, or is a view of, as it was opened; None without one."""
+    root, found = X, None
+    while isinstance(root, np.ndarray):
+        found = root if isinstance(root, np.memmap) else found
+        root = root.base
+    return found
+
+
 def check_mapped(X):
     """Raise where the file behind a memory map has become shorter than the map.
 
@@ -44,10 +53,7 @@ def check_mapped(X):
     ValueError
         If the file has been cut.
     """
-    root, found = X, None
-    while isinstance(root, np.ndarray):
-        found = root if isinstance(root, np.memmap) else found
-        root = root.base
+    found = mapped_whole(X)
     if found is None or not isinstance(found.filename, str | os.PathLike):
         return
     try:

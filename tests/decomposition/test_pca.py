@@ -35,6 +35,14 @@ def test_equals_scikit_learn_up_to_sign(n_components, whiten, n):
     )
 
 
+def test_faint_components_of_unit_range_films_are_whitened_too():
+    X = (0.4 + 0.05 * films(60) / 255).astype(np.float32)
+    X += np.random.default_rng(1).normal(0, 3e-5, X.shape).astype(np.float32)
+    out = PixelPCA(20, whiten=True).fit_transform(X)
+    assert PixelPCA(20).fit(X).explained_variance_[-1] < np.finfo(np.float32).eps
+    np.testing.assert_allclose(out.std(axis=0, ddof=1), 1, atol=2e-2)
+
+
 def test_the_share_of_variance_is_reached_and_not_overshot():
     X = films()
     centred = X.reshape(60, -1) - X.reshape(60, -1).mean(axis=0)
@@ -61,6 +69,10 @@ def test_a_share_of_the_variance_by_lanczos_alone(monkeypatch):
     peer = PCA(0.65, svd_solver="full").fit(flat)
     # Sixteen axes were not enough, so that it had to ask again.
     assert asked == [16, 32]
+    # The last it asks for is a fifth of all.
+    share = np.cumsum(PCA(svd_solver="full").fit(flat).explained_variance_ratio_)
+    PixelPCA(share[31:39].mean()).fit(X)
+    assert asked == [16, 32, 16, 32, 40]
     assert 16 < ours.n_components_ == peer.n_components_
     np.testing.assert_allclose(ours.explained_variance_, peer.explained_variance_, rtol=1e-9)
     np.testing.assert_allclose(

@@ -92,6 +92,51 @@ def test_warm_start_goes_on_from_the_previous_fit():
         model.fit(X[:, :6], y)
 
 
+@pytest.mark.parametrize("solver", ["passes", "gram"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_a_warm_start_on_other_images_ends_where_a_cold_one_does(solver, fit_intercept):
+    X, y = films()
+    other = (X * 0.5).astype(np.uint8)
+    other[:, 1, 1] = 60  # had a coefficient, and tells nothing any more
+    params = {"C": 0.1, "tol": 1e-9, "max_iter": 10_000, "solver": solver}
+    warm = PixelLogisticRegression(**params, warm_start=True).fit(X, y)
+    assert warm.coef_image_[0, 1, 1] != 0
+    warm.set_params(fit_intercept=fit_intercept).fit(other, y)
+    cold = PixelLogisticRegression(**params, fit_intercept=fit_intercept).fit(other, y)
+    assert warm.objective_ == pytest.approx(cold.objective_, rel=1e-9)
+    np.testing.assert_allclose(warm.coef_, cold.coef_, atol=1e-7)
+    np.testing.assert_allclose(warm.intercept_, cold.intercept_, atol=1e-5)
+    assert warm.coef_image_[0, 1, 1] == 0
+
+
+def test_a_warm_start_that_is_refused_leaves_the_model_as_it_was():
+    X, y = films()
+    model = PixelLogisticRegression(warm_start=True).fit(X, y)
+    expected = model.predict(X)
+    with pytest.raises(ValueError, match="this one needs 36 and 3"):
+        model.fit(X, np.arange(len(X)) % 3)
+    np.testing.assert_array_equal(model.predict(X), expected)
+
+
+@pytest.mark.parametrize("unit", ["as given", "sum is one"])
+def test_equals_scikit_learn_with_weights_of_any_unit(unit):
+    X, y = films(n=40)
+    X[:, 0, 0], X[:, 0, 1] = 200, 255  # a marker that every film has
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(X))
+    weight /= 1 if unit == "as given" else weight.sum()
+    flat = X.reshape(len(X), -1).astype(float)
+    # scikit-learn's scaler takes weights of any unit for whole rows, so that one has it given.
+    mean = np.average(flat, axis=0, weights=weight)
+    deviation = np.sqrt(np.average((flat - mean) ** 2, axis=0, weights=weight))
+    Z = (flat - mean) / np.where(np.ptp(flat, axis=0) > 0, deviation, 1)
+    params = {"C": 0.3, "tol": 1e-10, "max_iter": 10_000}
+    peer = LogisticRegression(**params).fit(Z, y, sample_weight=weight)
+    ours = PixelLogisticRegression(**params).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(ours.coef_image_.reshape(1, -1), peer.coef_, atol=1e-6)
+    np.testing.assert_allclose(ours.predict_proba(X), peer.predict_proba(Z), atol=1e-6)
+    assert (ours.coef_image_[0, 0, :2] == 0).all()
+
+
 def test_a_fit_that_stops_early_says_what_to_change():
     X, y = films(n=200, side=12)
     with pytest.warns(ConvergenceWarning, match=r"max_iter=2 .*Raise max_iter, loosen tol"):

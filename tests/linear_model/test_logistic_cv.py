@@ -70,6 +70,23 @@ def test_a_list_of_splits():
     np.testing.assert_array_equal(by_list.scores_, by_number.scores_)
 
 
+def test_splits_as_masks():
+    X, y, groups = films()
+    splits = list(StratifiedGroupKFold(3).split(X, y, groups))
+    masks = [tuple(np.isin(np.arange(len(y)), part) for part in split) for split in splits]
+    by_masks = PixelLogisticRegressionCV(CS, cv=masks).fit(X, y, groups=groups)
+    by_numbers = PixelLogisticRegressionCV(CS, cv=splits).fit(X, y, groups=groups)
+    np.testing.assert_array_equal(by_masks.scores_, by_numbers.scores_)
+
+
+def test_no_split_is_no_choice():
+    X, y, groups = films()
+    splits = (split for split in StratifiedGroupKFold(3).split(X, y, groups))
+    search = PixelLogisticRegressionCV(CS, cv=splits).fit(X, y, groups=groups)
+    with pytest.raises(ValueError, match=r"gave no split\. .* a generator of splits is used up"):
+        search.fit(X, y, groups=groups)
+
+
 def test_one_standard_error_takes_the_strongest_penalty_that_is_as_good():
     # Films on which the best, the strongest and the one chosen are three different penalties.
     X, y, groups = films(seed=5)

@@ -149,6 +149,24 @@ def test_pickling_names_the_files_and_not_the_pixels(tmp_path, dump):
     assert dump(rows) == dump(rows)
 
 
+@pytest.mark.parametrize("part", ["tail", "part of a part", "every other", "turned", "raw"])
+def test_a_part_of_a_map_comes_back_as_that_part(part, tmp_path):
+    array = np.random.default_rng(0).integers(0, 255, (9, 4, 3), dtype=np.uint8)
+    path = tmp_path / "films.raw"
+    path.write_bytes(b"head" + array.tobytes())
+    films = np.memmap(path, mode="r", dtype=np.uint8, offset=4, shape=(9, 4, 3))
+    cut = {
+        "tail": lambda a: a[5:],
+        "part of a part": lambda a: a[2:][3:7],
+        "every other": lambda a: a[::2],
+        "turned": lambda a: a.transpose(0, 2, 1),
+        "raw": lambda a: a,
+    }[part]
+    rows = ImageRows([cut(films)], [0, 0], [0, 2])
+    again = pickle.loads(pickle.dumps(rows))
+    np.testing.assert_array_equal(np.asarray(again), cut(array)[[0, 2]])
+
+
 def test_unpickling_says_when_the_files_are_gone(pair, blocks, tmp_path):
     state = pickle.dumps(pair[0])
     (tmp_path / "0.raw").unlink()
