@@ -3,6 +3,9 @@ from pathlib import Path
 
 import pytest
 
+# Where tests run side by side (-n), threads that wait for each other would keep the cores busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 def _find_data():
     given = os.environ.get("SKLEARN_CXR_DATA")
