@@ -8,7 +8,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cxr.imbalance import ResampledClassifier
-from sklearn_cxr.inspection._display_base import _paths_of
+from sklearn_cxr.inspection._display_base import _paths_of, refuse_pairwise
 from sklearn_cxr.preprocessing._base import BaseImageTransformer
 from sklearn_cxr.preprocessing._decode import image_size
 from sklearn_cxr.preprocessing._geometry import (
@@ -229,6 +229,7 @@ def tail_scores(front, images):
         images = step.transform(images)
     classifier, n_classes = front.classifier, len(front.classes)
     if hasattr(classifier, "decision_function"):
+        refuse_pairwise(classifier, n_classes, "class_activation_map")
         scores = np.asarray(classifier.decision_function(images), dtype=np.float64)
     elif hasattr(classifier, "predict_proba"):
         scores = np.asarray(classifier.predict_proba(images), dtype=np.float64)

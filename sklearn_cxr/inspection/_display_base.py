@@ -250,6 +250,29 @@ def class_codes(y, n, *, target_names=None, caller):
     return codes, [str(target_names[int(code)]) for code in classes]
 
 
+def name_of(label, target_names):
+    """Name a class as the user does."""
+    if target_names is None:
+        return str(label)
+    known = range(len(target_names))
+    if isinstance(label, str) or label not in known:
+        raise ValueError(
+            f"target_names names the classes 0 to {len(target_names) - 1}, and there is a class "
+            f"{label!r}. Leave target_names out to name the classes as y does."
+        )
+    return str(target_names[int(label)])
+
+
+def refuse_pairwise(classifier, n_classes, caller):
+    """Raise where decision values are of pairs of classes: three of them look like classes."""
+    if n_classes > 2 and getattr(classifier, "decision_function_shape", None) == "ovo":
+        raise ValueError(
+            f"{caller} got {type(classifier).__name__} with decision_function_shape='ovo', whose "
+            "scores are of pairs of classes; expected a score for each class. Set "
+            "decision_function_shape='ovr', or calibrate it (CalibratedClassifierCV)."
+        )
+
+
 def preprocess(estimator, X):
     """Apply what stands before a classifier: all steps of a Pipeline but its last, if it predicts.
 

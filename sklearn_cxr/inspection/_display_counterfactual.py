@@ -3,8 +3,13 @@
 import numpy as np
 
 from sklearn_cxr.inspection._counterfactual import counterfactual_images
-from sklearn_cxr.inspection._display_base import COLORS, DIVERGING, axes_grid, show_image
-from sklearn_cxr.inspection._display_maps import name_of
+from sklearn_cxr.inspection._display_base import (
+    COLORS,
+    DIVERGING,
+    axes_grid,
+    name_of,
+    show_image,
+)
 from sklearn_cxr.utils._optional import import_optional
 
 

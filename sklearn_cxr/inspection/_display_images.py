@@ -11,6 +11,7 @@ from sklearn_cxr.inspection._display_base import (
     generator,
     grey_levels,
     n_rows,
+    name_of,
     preprocess,
     show_image,
     take_images,
@@ -236,7 +237,7 @@ class ImageGridDisplay:
             return cls.from_images(preprocess(estimator, X), y, **kwargs)
         scores = predict_scores(estimator, X, caller="ImageGridDisplay.from_estimator")
         names = kwargs.get("target_names")
-        known = [str(name) for name in scores.classes] if names is None else list(names)
+        known = [name_of(label, names) for label in scores.classes]
         titles = scores.describe(known)
         if y is not None:
             codes, classes = class_codes(

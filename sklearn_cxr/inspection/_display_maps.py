@@ -12,6 +12,7 @@ from sklearn_cxr.inspection._display_base import (
     axes_grid,
     grey_levels,
     n_rows,
+    name_of,
     show_image,
     take_images,
 )
@@ -297,13 +298,6 @@ def _lay_over(axis, values, signed, caller):
         vmax=1,
         alpha=np.clip(np.abs(share) * 1.3, 0, 1) * _OPACITY,
     )
-
-
-def name_of(label, target_names):
-    """Name a class as the user does."""
-    if target_names is None:
-        return str(label)
-    return str(target_names[int(label)])
 
 
 def _boxes_of(boxes, rows, n):

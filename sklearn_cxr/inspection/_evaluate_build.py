@@ -327,7 +327,7 @@ def _subgroups(report, scores, frame, columns):
             row.update(zip(("accuracy", "accuracy_low", "accuracy_high"), limits, strict=True))
         else:
             limits = _mean_auc(report, chosen, part)
-            names = ("mean_roc_auc", "mean_roc_auc_low", "mean_roc_auc_high")
+            names = ("mean_roc_auc", "mean_roc_auc_low", "mean_roc_auc_high", "n_labels")
             row.update(zip(names, limits, strict=True))
         return row
 
@@ -335,17 +335,19 @@ def _subgroups(report, scores, frame, columns):
 
 
 def _mean_auc(report, chosen, codes):
-    """Mean AUC of the labels in a part with its interval; NaN where labels have none."""
+    """Mean AUC of the labels in a part, its interval, and of how many labels it is."""
     Y, P = report.y[chosen].astype(float), report.scores[chosen]
     with warnings.catch_warnings():
-        # Small parts lack labels and patients: the table shows that as NaN.
+        # Small parts lack labels and patients: the table shows that as NaN and in n_labels.
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         if codes is not None and len(np.unique(codes)) < 2:
-            return nan_roc_auc_score(Y, P), np.nan, np.nan
+            each = nan_roc_auc_score(Y, P, average=None)
+            return nan_roc_auc_score(Y, P), np.nan, np.nan, int(np.isfinite(each).sum())
         labels = multilabel_report(
             Y, P, groups=codes, confidence=report.confidence, transform=report.transform
         )
-    return tuple(labels[f"roc_auc{end}"].iloc[-1] for end in ("", "_low", "_high"))
+    mean = (labels[f"roc_auc{end}"].iloc[-1] for end in ("", "_low", "_high"))
+    return *mean, int(labels["roc_auc"].iloc[:-1].notna().sum())
 
 
 def _fill_errors(report, n_errors, pictures, files, groups):

@@ -1,11 +1,12 @@
 """Which films a report is of: digests by which two reports can be told to be of the same ones."""
 
 import hashlib
+import os
 
 import numpy as np
 from scipy.sparse import issparse
 
-from sklearn_cxr.inspection._display_base import file_names, n_rows
+from sklearn_cxr.inspection._display_base import _paths_of, n_rows
 
 # Rows of a view that are read at a time.
 _CHUNK = 256
@@ -34,7 +35,8 @@ def film_keys(X, films, n, caller):
         Keys of two reports can be compared if they have the same form.
 
     keys : list of str
-        File name without its folder, given name, or digest of the pixels or features.
+        File name, with the folders below those that all files share where names come again;
+        given name; or digest of the pixels or features.
     """
     if films is not None:
         names = [str(name) for name in films]
@@ -43,9 +45,9 @@ def film_keys(X, films, n, caller):
                 f"{caller} got {len(names)} names in films for {n} films; expected one per film."
             )
         return "names", names
-    files = file_names(X)
-    if files is not None:
-        return "names", [str(name) for name in files]
+    paths = _paths_of(X)
+    if paths is not None:
+        return "names", _short_names([os.fspath(path) for path in paths])
     keys, form = [], ""
     rows = X if hasattr(X, "shape") and not hasattr(X, "iloc") else np.asarray(X)
     for start in range(0, n_rows(rows), _CHUNK):
@@ -54,6 +56,16 @@ def film_keys(X, films, n, caller):
         form = f"{part.dtype} {part.shape[1:]}"
         keys += [_digest(row) for row in part]
     return form, keys
+
+
+def _short_names(paths):
+    """Names of files, with as much of their folders as tells them apart."""
+    names = [os.path.basename(path) for path in paths]
+    if len(set(names)) == len(set(paths)):
+        return names
+    paths = [os.path.abspath(path) for path in paths]
+    shared = os.path.commonpath(list(set(paths)))
+    return [os.path.relpath(path, shared) for path in paths]
 
 
 def _digest(row):

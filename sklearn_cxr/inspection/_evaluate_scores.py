@@ -8,6 +8,8 @@ from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClas
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_cxr.inspection._display_base import refuse_pairwise
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -172,6 +174,9 @@ def predict_scores(estimator, X, *, multilabel=False, pos_label=None, with_calls
     """
     check_is_fitted(estimator)
     method = _response_method(estimator, caller)
+    if method == "decision_function":
+        classifier = final_estimator(estimator)
+        refuse_pairwise(classifier, len(getattr(classifier, "classes_", ())), caller)
     values = getattr(estimator, method)(X)
     probability = method == "predict_proba"
     if multilabel:

@@ -19,6 +19,8 @@ from sklearn.utils.validation import has_fit_parameter
 
 from sklearn_cxr.inspection._audit_films import Films
 from sklearn_cxr.inspection._audit_tables import read_groups, read_labels
+from sklearn_cxr.inspection._display_base import refuse_pairwise
+from sklearn_cxr.inspection._evaluate_scores import final_estimator
 from sklearn_cxr.inspection._probe_features import metadata_table, pixel_features
 from sklearn_cxr.inspection._probe_report import ShortcutProbes
 from sklearn_cxr.inspection._probe_table import probe_table
@@ -111,7 +113,8 @@ def shortcut_probes(
         out where nothing is known.
 
     cv : int, cross-validation generator or iterable, default=5
-        Number of folds by patient, or a splitter that takes `groups`, or the folds themselves.
+        Number of folds by patient, or a splitter that takes `groups`, or the folds themselves;
+        every film has to be on one test side.
 
     threshold : float, default=0.6
         A probe lights up if the lower end of its interval is above this AUC.
@@ -281,6 +284,14 @@ def _make_folds(cv, labels, patients, rng, caller):
         target = np.where(labels.codes < 0, np.nan, labels.codes == ones)
     folds = list(check_cv(cv).split(np.zeros((len(patients), 1)), target, patients))
     check_patient_leakage(patients, folds)
+    every = np.arange(len(patients))
+    judged = np.bincount(np.concatenate([every[test] for _, test in folds]), minlength=len(every))
+    if (judged != 1).any():
+        raise ValueError(
+            f"{caller} got folds that judge {(judged == 0).sum()} films never and "
+            f"{(judged > 1).sum()} more than once; expected every film on one test side. Give a "
+            "number of folds, or a splitter such as StratifiedGroupKFold."
+        )
     return folds
 
 
@@ -343,6 +354,11 @@ def _judge(estimator, X, y, groups, labels, folds, params):
             **_check_method_params(X, params, indices=train),
         )
         scores[test] = _predict(fitted, _safe_indexing(X, test), labels, width)
+        if not np.isfinite(scores[test]).all():
+            raise ValueError(
+                f"shortcut_probes got scores that are NaN or infinite from "
+                f"{type(fitted).__name__}; expected finite ones."
+            )
     return rank_in_folds(scores, folds)
 
 
@@ -354,6 +370,7 @@ def _takes_groups(estimator):
 
 def _predict(fitted, X, labels, width):
     if not hasattr(fitted, "predict_proba"):
+        refuse_pairwise(final_estimator(fitted), width, "shortcut_probes")
         values = np.asarray(fitted.decision_function(X))
         return np.stack([-values, values], axis=1) if values.ndim == 1 else values
     proba = fitted.predict_proba(X)

@@ -54,10 +54,13 @@ def _bin(values, edges):
             "that ascend."
         )
     whole = (edges == np.floor(edges)).all() and (values == np.floor(values)).all()
+    # As few digits as tell the edges apart: dates and ids written as numbers have many.
+    form = next(f".{n}g" for n in range(6, 18) if len({f"{e:.{n}g}" for e in edges}) == len(edges))
     names = []
     for low, high in pairwise(edges):
-        names.append(f"{low:g}-{high - 1:g}" if whole else f"{low:g} to < {high:g}")
-    names = [f"< {edges[0]:g}", *names, f">= {edges[-1]:g}"]
+        last = f"-{high - 1:{form}}" if whole else f" to < {high:{form}}"
+        names.append(f"{low:{form}}{last}")
+    names = [f"< {edges[0]:{form}}", *names, f">= {edges[-1]:{form}}"]
     return np.searchsorted(edges, values, side="right"), names
 
 
@@ -108,9 +111,10 @@ def split_column(column, edges=None):
         names = sorted(known.unique(), key=lambda v: (isinstance(v, str), v))
         at = {value: code for code, value in enumerate(names)}
         codes[~missing] = [at[value] for value in known]
-    parts = [(str(name), codes == code) for code, name in enumerate(names)]
-    parts.append((UNKNOWN, missing))
-    return [(name, chosen) for name, chosen in parts if chosen.any()]
+    parts = {str(name): codes == code for code, name in enumerate(names)}
+    # A column may say so in words as well.
+    parts[UNKNOWN] = parts.pop(UNKNOWN, False) | missing
+    return [(name, chosen) for name, chosen in parts.items() if chosen.any()]
 
 
 def choose_columns(frame, columns, n, caller):

@@ -22,7 +22,15 @@ _PARAMETERS = {
 }
 
 
-def binned(y, probability, n_bins, strategy, pos_label=None, caller="calibration_error_interval"):
+def binned(
+    y,
+    probability,
+    n_bins,
+    strategy,
+    pos_label=None,
+    caller="calibration_error_interval",
+    sample_weight=None,
+):
     """Return label less probability of each image, and its bin."""
     positive, _ = check_positive(y, caller=caller, pos_label=pos_label)
     probability = check_score(probability, len(positive), caller=caller, name="probability")
@@ -34,8 +42,18 @@ def binned(y, probability, n_bins, strategy, pos_label=None, caller="calibration
             "Calibrate scores first, as with sklearn.calibration.CalibratedClassifierCV."
         )
     levels = np.linspace(0, 1, n_bins + 1)
-    edges = levels if strategy == "uniform" else np.quantile(probability, levels)
+    edges = levels if strategy == "uniform" else _quantiles(probability, levels, sample_weight)
     return positive - probability, np.searchsorted(edges[1:-1], probability)
+
+
+def _quantiles(values, levels, sample_weight):
+    """Least value that so great a share of the weight does not exceed: weights are copies."""
+    order = np.argsort(values, kind="stable")
+    weight = np.ones(len(values)) if sample_weight is None else sample_weight[order]
+    below = np.cumsum(weight)
+    # Rounding in the sum must not push an edge on to the next value.
+    reached = np.searchsorted(below, levels * below[-1] * (1 - 1e-12))
+    return values[order][np.minimum(reached, len(values) - 1)]
 
 
 @validate_params(
@@ -105,8 +123,10 @@ def calibration_error(
     >>> round(calibration_error(y, probability), 3)
     0.1
     """
-    distance, bins = binned(y, probability, n_bins, strategy, pos_label, "calibration_error")
-    weights = _check_sample_weight(sample_weight, distance, dtype=np.float64)
+    weights = _check_sample_weight(sample_weight, y, dtype=np.float64)
+    distance, bins = binned(
+        y, probability, n_bins, strategy, pos_label, "calibration_error", weights
+    )
     sums = np.bincount(bins, weights=weights * distance, minlength=n_bins)
     return float(np.abs(sums).sum() / weights.sum())
 

@@ -110,9 +110,11 @@ def clustered_variance(positive, deviations, codes, n_patients):
         n / (n - 1) * float(part @ part)
         for n, part in zip(holders, (of_positives, of_negatives), strict=True)
     )
+    apart = variance
     variance += 2 * n_patients / (n_patients - 1) * float(of_positives @ of_negatives)
-    # It cannot be negative but by rounding: both factors above are at least the last one.
-    return max(variance, 0.0)
+    # Where patients cancel out, what is left is rounding, of either sign: both factors above are
+    # at least the last one.
+    return variance if variance > 1e-12 * apart else 0.0
 
 
 def separable_pairs(positive, codes, n_patients):

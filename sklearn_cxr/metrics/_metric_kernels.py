@@ -35,6 +35,7 @@ from sklearn_cxr.metrics._thresholds import (
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
+from sklearn_cxr.utils._sklearn import _check_sample_weight
 
 _KERNELS = {
     roc_auc_score: auc_kernel,
@@ -72,6 +73,8 @@ def kernel_of(metric, y, score):
     fast = fast_kernel(metric, y, score)
     if fast is not None:
         return fast
+    if isinstance(metric, partial) and metric.keywords.get("sample_weight") is not None:
+        return _of_given_weights(metric, y, score)
     try:
         weighted = "sample_weight" in inspect.signature(metric).parameters
     except (TypeError, ValueError):  # some callables have no signature that can be read
@@ -94,7 +97,9 @@ def fast_kernel(metric, y, score):
     if kept is not None and set(options) <= {kept}:
         share = options.get(kept, 0.95)
         return constrained_kernel(y == _greatest(y), score.astype(np.float64), **{kept: share})
-    if metric in (brier_score_loss, log_loss) and not options and y.ndim == 1:
+    # Of one class alone it is for scikit-learn to say which of the two it is.
+    two_classes = y.ndim == 1 and len(pd.unique(y)) == 2
+    if metric in (brier_score_loss, log_loss) and not options and two_classes:
         score = score if score.dtype.kind == "f" else score.astype(np.float64)
         right = np.where(y == _greatest(y), score, 1 - score)
         if metric is brier_score_loss:
@@ -137,9 +142,17 @@ def _of_predictions(metric, y, predicted, options):
     return f_kernel(y == label, predicted == label, *_OF_ONE_CLASS[metric])
 
 
-def weighted_kernel(metric, y, score):
+def _of_given_weights(metric, y, score):
+    """Return a metric with weights of the user's own, which multiply those of the resamples."""
+    options = dict(metric.keywords)
+    weight = _check_sample_weight(options.pop("sample_weight"), y, dtype=np.float64)
+    return weighted_kernel(partial(metric.func, *metric.args, **options), y, score, weight)
+
+
+def weighted_kernel(metric, y, score, weight=None):
     """Return a metric as a kernel that weighs the images, resample by resample."""
     rows = np.arange(len(y))
+    weight = np.ones(len(y)) if weight is None else weight
     cells = None
     if y.ndim == score.ndim == 1:
         pairs = pd.MultiIndex.from_arrays([pd.factorize(y)[0], pd.factorize(score)[0]])
@@ -149,7 +162,7 @@ def weighted_kernel(metric, y, score):
             y, score = y[first], score[first]
 
     def values(gather):
-        weights = gather(rows)
+        weights = gather(rows) * weight[:, None]
         if cells is not None:
             weights = np.stack([np.bincount(cells, weights=own) for own in weights.T], axis=1)
         return _each(lambda own: metric(y, score, sample_weight=own), weights.T)

@@ -346,7 +346,8 @@ def _mean_row(table, contributions, confidence, transform):
     if defined and len(defined) == table["roc_auc"].notna().sum():
         summed = np.mean(defined, axis=0)
         variance = float(summed @ summed)
-        if variance == 0:
+        # Sums of patients that cancel out leave rounding: some 1e-17 each, squared.
+        if variance < 1e-28:
             # No label has an error: then the mean is no surer than the least sure label.
             known = table[table["roc_auc"].notna()]
             row["roc_auc_low"] = known["roc_auc_low"].min(skipna=False)

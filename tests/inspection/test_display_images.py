@@ -112,6 +112,19 @@ def test_grid_of_a_classifier_tells_class_and_probability(films):
     ]
 
 
+def test_grid_of_a_classifier_that_knows_some_of_the_classes(films):
+    X, y = films
+    model = PixelLogisticRegression().fit(X, (y == "viral").astype(int))
+    names = ["normal", "bacterial", "viral"]
+    display = ImageGridDisplay.from_estimator(
+        model, X, (y == "viral").astype(int), n_images=2, target_names=names
+    )
+    assert all("p(bacterial)" in title for title in display.titles)
+    strange = PixelLogisticRegression().fit(X, np.where(y == "viral", 1, -1))
+    with pytest.raises(ValueError, match="there is a class -1"):
+        ImageGridDisplay.from_estimator(strange, X, n_images=2, target_names=names)
+
+
 def test_grid_of_a_transformer_shows_what_it_makes(films):
     X, y = films
     display = ImageGridDisplay.from_estimator(Resize(4).fit(X), X, y, n_images=2)

@@ -25,7 +25,7 @@ from sklearn.model_selection import (
 )
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 
 from sklearn_cxr.exceptions import ContaminationWarning, PatientLeakageError
 from sklearn_cxr.inspection import (
@@ -397,6 +397,7 @@ def test_parts_of_several_labels_have_intervals(films):
     chosen = view == "AP"
     one = chosen & ~np.isnan(Y[:, 1])
     expected = np.mean([roc_auc_score(Y[o, k], P[o, k]) for k, o in ((0, chosen), (1, one))])
+    assert parts.loc[[("all", "all"), ("view", "LL")], "n_labels"].tolist() == [Y.shape[1], 1]
     row = parts.loc[("view", "AP"), names].astype(float)
     assert row.iloc[0] == pytest.approx(expected)
     assert row.iloc[1] < row.iloc[0] < row.iloc[2]
@@ -757,3 +758,42 @@ def test_the_same_films_in_another_form_need_a_name(films):
     assert compare_reports(*known)["roc_auc_difference"].iloc[1] == 0
     with pytest.raises(ValueError, match="3 names in films for 240"):
         judge(X, y, films=files[:3])
+
+
+def test_scores_of_pairs_of_classes_are_refused(films):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    three = np.arange(60) % 3
+    pairs = make_pipeline(Flatten(), SVC(decision_function_shape="ovo")).fit(X, three)
+    with pytest.raises(ValueError, match=r"'ovo', whose scores are of pairs .* Set decision_func"):
+        evaluate(pairs, X, three)
+    two = SVC(decision_function_shape="ovo").fit(X, three > 0)
+    assert evaluate(two, X, three > 0).kind == "binary"
+
+
+class ByPath(Given):
+    """Answers the probability that it was given for a path."""
+
+    def __init__(self, scores):
+        super().__init__()
+        self.scores = scores
+
+    def predict_proba(self, X):
+        positive = np.array([self.scores[path] for path in X])
+        return np.column_stack([1 - positive, positive])
+
+    def predict(self, X):
+        return (self.predict_proba(X)[:, 1] >= 0.5).astype(int)
+
+
+def test_files_of_one_name_in_other_folders_are_other_films():
+    def report(folder, first):
+        paths = [f"{folder}/patient{first + i}/view1.jpg" for i in range(60)]
+        scores = np.random.default_rng(first).uniform(size=60)
+        return evaluate(
+            ByPath(dict(zip(paths, scores, strict=True))).fit(), paths, np.arange(60) % 2
+        )
+
+    base, moved, others = report("valid", 0), report("copy/of/valid", 0), report("test", 900)
+    assert base.fingerprint == moved.fingerprint != others.fingerprint
+    with pytest.raises(ValueError, match="film"):
+        compare_reports(base, others)

@@ -10,7 +10,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import KFold, StratifiedGroupKFold
+from sklearn.model_selection import GroupShuffleSplit, KFold, StratifiedGroupKFold
 
 from sklearn_cxr.datasets import make_chest_xrays
 from sklearn_cxr.exceptions import FallbackWarning, PatientLeakageError
@@ -345,3 +345,23 @@ def test_folds_that_leak_are_refused(clean):
 def test_unreadable_films_are_refused(clean, tmp_path):
     with pytest.raises(ValueError, match=r"160 films without usable pixels.*0\.png"):
         probe(clean, [str(tmp_path / f"{i}.png") for i in range(160)], probes=["border"])
+
+
+def test_folds_that_do_not_judge_every_film_once(clean):
+    cv = GroupShuffleSplit(3, test_size=0.25, random_state=0)
+    folds = list(cv.split(clean.images, clean.target, clean.groups))
+    judged = np.bincount(np.concatenate([test for _, test in folds]), minlength=160)
+    never, often = (judged == 0).sum(), (judged > 1).sum()
+    assert never and often
+    match = f"judge {never} films never and {often} more than once; expected every film"
+    with pytest.raises(ValueError, match=match):
+        probe(clean, cv=folds, probes=["border"])
+
+
+def test_scores_that_are_no_numbers(clean):
+    class Lost(Recorder):
+        def predict_proba(self, X):
+            return np.full((len(X), 2), np.nan)
+
+    with pytest.raises(ValueError, match="NaN or infinite from Lost; expected finite"):
+        probe(clean, estimator=Lost(), probes=["border"])

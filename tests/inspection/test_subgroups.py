@@ -210,3 +210,20 @@ def test_a_column_that_names_every_film_is_refused(films, values):
     frame["column"] = values
     with pytest.raises(ValueError, match=r"'column' with 300 different values.*pass bins"):
         subgroup_report(y, score, frame=frame, columns=["column"])
+
+
+def test_a_part_that_says_unknown_is_that_of_the_missing_values(films):
+    y, score, frame, _ = films
+    sex = frame["sex"].astype(object)
+    sex[:20], sex[20:50] = None, "unknown"
+    report = subgroup_report(y, score, frame=frame.assign(sex=sex), columns=["sex"])
+    assert report.index.is_unique
+    assert report.loc[("sex", "unknown"), "n_images"] == 50
+
+
+def test_edges_of_many_digits_are_told_apart(films):
+    y, score, frame, _ = films
+    days = pd.Series(20190101 + np.arange(300))
+    report = subgroup_report(y, score, frame=frame.assign(day=days), columns=["day"])
+    assert report.index.is_unique
+    assert report.loc["day", "n_images"].tolist() == [75] * 4

@@ -430,3 +430,34 @@ def test_an_error_in_a_resample_is_marked():
 def test_single_images():
     with pytest.raises(ValueError, match="got 1 image; expected at least 2"):
         bootstrap_interval(mean_absolute_error, [0.5], [0.2])
+
+
+@pytest.mark.parametrize("metric", [accuracy_score, roc_auc_score])
+def test_weights_of_ones_own_count_in_the_resamples_too(metric):
+    rng = np.random.RandomState(0)
+    y, score = rng.randint(2, size=120), rng.randint(2, size=120)
+    weight = np.where(y == score, 3, 1)
+    weighted = partial(metric, sample_weight=weight)
+    found = bootstrap_interval(weighted, y, score, n_resamples=50, random_state=0)
+    # A patient's film given three times is a film of weight three.
+    copies = np.repeat(np.arange(120), weight)
+    expected = bootstrap_interval(
+        metric, y[copies], score[copies], groups=copies, n_resamples=50, random_state=0
+    )
+    np.testing.assert_allclose(found, expected)
+    assert found.low < found.estimate < found.high
+
+
+def test_weights_of_another_length():
+    weighted = partial(accuracy_score, sample_weight=np.ones(3))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        bootstrap_interval(weighted, [0, 1, 0, 1], [0, 1, 1, 1], n_resamples=2)
+
+
+def test_probabilities_of_a_class_that_no_film_has():
+    score = np.random.RandomState(0).uniform(0, 0.2, 50)
+    found = bootstrap_interval(
+        brier_score_loss, np.zeros(50, int), score, n_resamples=50, random_state=0
+    )
+    assert found.estimate == pytest.approx(np.mean(score**2))
+    assert found.low < found.estimate < found.high < 0.04

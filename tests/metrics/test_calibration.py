@@ -20,25 +20,35 @@ def true_error(power, n_bins=10):
     return np.abs(np.bincount(bins, weights=p - p**power)).sum() / len(p)
 
 
-@pytest.mark.parametrize("strategy", ["uniform", "quantile"])
 @pytest.mark.parametrize("n_bins", [1, 5, 10])
-def test_error_is_that_of_scikit_learns_curve(strategy, n_bins):
+def test_error_is_that_of_scikit_learns_curve(n_bins):
     y, probability, _ = sample(300, 0, power=2)
-    shares, means = calibration_curve(y, probability, n_bins=n_bins, strategy=strategy)
-    edges = np.linspace(0, 1, n_bins + 1)
-    edges = np.quantile(probability, edges) if strategy == "quantile" else edges
-    bins = np.searchsorted(edges[1:-1], probability)
+    shares, means = calibration_curve(y, probability, n_bins=n_bins)
+    bins = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], probability)
     sizes = np.bincount(bins, minlength=n_bins)
     expected = np.abs(shares - means) @ sizes[sizes > 0] / 300
-    found = calibration_error(y, probability, n_bins=n_bins, strategy=strategy)
-    assert found == pytest.approx(expected)
+    assert calibration_error(y, probability, n_bins=n_bins) == pytest.approx(expected)
 
 
-def test_weights_are_copies():
-    y, probability, _ = sample(100, 1)
+@pytest.mark.parametrize("n_bins", [1, 5, 10])
+def test_bins_of_equally_many_images(n_bins):
+    y, probability, _ = sample(300, 0, power=2)
+    rising = np.argsort(probability)
+    distances = (y - probability)[rising].reshape(n_bins, -1).mean(axis=1)
+    found = calibration_error(y, probability, n_bins=n_bins, strategy="quantile")
+    assert found == pytest.approx(np.abs(distances).mean())
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "quantile"])
+def test_weights_are_copies(strategy):
+    y, probability, _ = sample(100, 1, power=2)
     counts = np.random.RandomState(0).randint(4, size=100)
-    copied = calibration_error(np.repeat(y, counts), np.repeat(probability, counts))
-    assert calibration_error(y, probability, sample_weight=counts) == pytest.approx(copied)
+    given = {"strategy": strategy, "n_bins": 4}
+    copied = calibration_error(np.repeat(y, counts), np.repeat(probability, counts), **given)
+    weighted = calibration_error(y, probability, sample_weight=counts, **given)
+    assert weighted == pytest.approx(copied)
+    by_share = calibration_error(y, probability, sample_weight=counts / counts.sum(), **given)
+    assert by_share == pytest.approx(copied)
 
 
 def test_the_other_class_has_the_same_error():

@@ -241,6 +241,19 @@ def test_errors_that_cancel_out_have_no_interval():
         assert math.isnan(interval.low) and math.isnan(interval.high)
 
 
+def test_errors_that_cancel_out_but_for_rounding():
+    y = [1, 1, 0, 0, 1, 0, 0, 1, 1, 0, 1, 1, 1, 1, 0, 0, 0, 0]
+    score = [3, 1, 2, 0, 1, 4, 4, 5, 3, 4, 5, 5, 3, 1, 0, 2, 2, 0]
+    groups = [2, 1, 2, 1, 1, 0, 0, 0, 2, 0, 0, 0, 2, 1, 1, 2, 2, 1]
+    for transform in (None, "logit"):
+        interval = roc_auc_interval(y, score, groups=groups, transform=transform)
+        assert interval.estimate == pytest.approx(2 / 3)
+        assert math.isnan(interval.low) and math.isnan(interval.high)
+    result = roc_auc_test(y, score, y, groups=groups)
+    assert (result.low, result.high) == (-1, 1)
+    assert math.isnan(result.pvalue)
+
+
 def test_a_difference_without_variance_has_no_p_value():
     y = np.repeat([0, 1], 5)
     result = roc_auc_test(y, np.arange(10), -np.arange(10))
