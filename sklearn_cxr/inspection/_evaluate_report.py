@@ -85,7 +85,8 @@ class EvaluationReport:
 
     subgroups : DataFrame or None
         As :func:`subgroup_report` returns it; of several classes the accuracy of each part, of
-        several labels their mean AUC, with intervals.
+        several labels their mean AUC, with intervals; n_labels is the number of labels that the
+        part has both classes of, and the mean is of those.
 
     errors : DataFrame or None
         The most confident errors, where they were asked for.

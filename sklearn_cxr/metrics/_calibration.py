@@ -81,7 +81,7 @@ def calibration_error(
         probability from the prevalence.
 
     strategy : {"uniform", "quantile"}, default="uniform"
-        Bins of equal width, or of equally many images.
+        Bins of equal width, or of equally many images (of equal weight, with `sample_weight`).
 
     pos_label : object, default=None
         The positive class. None stands for the greater of two labels.
