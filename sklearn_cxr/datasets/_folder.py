@@ -24,6 +24,7 @@ from sklearn_cxr.datasets._files import (
 from sklearn_cxr.datasets._folder_tables import (
     as_text,
     check_columns,
+    check_patients,
     check_spelling,
     drop_repeated,
     encode_classes,
@@ -31,6 +32,7 @@ from sklearn_cxr.datasets._folder_tables import (
     known_text,
     read_ages,
     read_labels,
+    real_files,
     resolve_paths,
     unknown_words,
 )
@@ -114,7 +116,7 @@ def _from_table(table, where, *, root, files, extensions, path_column, target_co
         (f"images without a label{words}", resolved[images & ~labelled].tolist()),
     ]
     table = table.assign(**{"__path__": resolved})[images & labelled]
-    repeated = table.duplicated("__path__")
+    repeated = pd.Series(real_files(table["__path__"]), index=table.index).duplicated()
     problems.append(("repeated rows", table.loc[repeated, "__path__"].tolist()))
     return table, problems
 
@@ -129,7 +131,7 @@ def _groups(paths, given, pattern, where):
                 f"{where}: {len(empty)} images have no patient ({shorten(empty)})"
                 f"{unknown_words(given)}; fill the cells of the group column."
             )
-        check_spelling(given, given.name, where)
+        check_patients(given, given.name, where)
         return np.array(texts, dtype=str)
     if pattern is not None:
         matches = [re.search(pattern, os.path.basename(path)) for path in paths]
@@ -259,7 +261,7 @@ def load_image_folder(
 
     group_column : str, default=None
         Column with the patient. It is read in the same way, so that "007" keeps its zeros, but
-        every image needs a patient.
+        every image needs a patient, and "007" beside "7" is an error: they may be one patient.
 
     group_pattern : str, default=None
         Regular expression that is searched in each file name; its first group is the patient,

@@ -18,7 +18,7 @@ _DECIMAL = re.compile(r"[+-]?\d+(\.\d*)?")
 def read_labels(labels):
     """Label table with every cell as text, or the DataFrame as it was given.
 
-    Text, because a patient "007" is not the patient 7 and a class may be called "None".
+    Text, so that a patient "007" keeps its zeros and a class may be called "None".
     """
     if isinstance(labels, pd.DataFrame):
         return labels.reset_index(drop=True), "the label table"
@@ -60,16 +60,40 @@ def unknown_words(values):
 
 def check_spelling(values, column, where):
     """Raise where one number is written in two ways, such as 1 and 1.0: as text they differ."""
-    spellings = defaultdict(set)
-    for text in map(known_text, values):
-        if _DECIMAL.fullmatch(text):
-            spellings[text.rstrip("0").rstrip(".") if "." in text else text].add(text)
-    twice = [", ".join(sorted(texts)) for texts in spellings.values() if len(texts) > 1]
+    twice = _written_twice(values, _without_decimals)
     if twice:
         raise DatasetError(
             f"{where}, column {column!r}: the same number is written in several ways "
-            f"({'; '.join(twice[:3])}), and cells are compared as text. Write each in one way."
+            f"({twice}), and cells are compared as text. Write each in one way."
         )
+
+
+def check_patients(values, column, where):
+    """Raise where ids differ in leading zeros or decimals only, such as 007, 7 and 7.0.
+
+    They may be one patient, and a patient on both sides of a split is worse than an error.
+    """
+    twice = _written_twice(values, lambda text: _without_decimals(text).lstrip("0"))
+    if twice:
+        raise DatasetError(
+            f"{where}, column {column!r}: the same number or name is written in several ways, "
+            f"with other zeros ({twice}), and cells are compared as text. Write each patient in "
+            "one way; if they are different patients, put a letter before the ids of some."
+        )
+
+
+def _without_decimals(text):
+    decimal = _DECIMAL.fullmatch(text) and "." in text
+    return text.rstrip("0").rstrip(".") if decimal else text
+
+
+def _written_twice(values, plain):
+    """First few sets of cells that are equal in a plainer form, for a message; "" without any."""
+    spellings = defaultdict(set)
+    for text in map(known_text, values):
+        spellings[plain(text)].add(text)
+    twice = [", ".join(sorted(texts)) for texts in spellings.values() if len(texts) > 1]
+    return "; ".join(twice[:3])
 
 
 def check_columns(table, wanted, where):
@@ -103,7 +127,7 @@ def resolve_paths(names, *, root, files, where):
             resolved.append(path)
             continue
         found = by_name.get(name, [])
-        if len(found) > 1:
+        if len(set(real_files(found))) > 1:
             raise DatasetError(
                 f"{where}: {name!r} is the name of {len(found)} files below {root} "
                 f"({shorten(found)}); write the path relative to that folder."
@@ -117,15 +141,21 @@ def drop_repeated(table, columns, where):
     key = pd.DataFrame(
         {name: [known_text(value) for value in table[name]] for name in columns}, index=table.index
     )
-    key["__path__"] = table["__path__"]
+    key["__file__"] = real_files(table["__path__"])
     distinct = key.drop_duplicates()
-    contrary = distinct.loc[distinct.duplicated("__path__"), "__path__"].tolist()
+    contrary = table.loc[distinct.index[distinct.duplicated("__file__")], "__path__"].tolist()
     if contrary:
         raise DatasetError(
             f"{where}: {len(contrary)} images have rows that contradict each other "
-            f"({shorten(contrary)}); expected one row for each image."
+            f"({shorten(contrary)}); expected one row for each image, by whatever links the file "
+            "is reached."
         )
-    return table.drop_duplicates("__path__")
+    return table[~key.duplicated("__file__")]
+
+
+def real_files(paths):
+    """File behind each path, so that two spellings of one, through a link, are equal."""
+    return [os.path.realpath(path) for path in paths]
 
 
 def read_ages(values, where):

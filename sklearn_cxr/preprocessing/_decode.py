@@ -10,11 +10,14 @@ from PIL import Image, ImageOps
 from sklearn_cxr.exceptions import ImageFormatError
 from sklearn_cxr.preprocessing._dicom import is_dicom, read_dicom, read_dicom_size
 
+# Part of the decode store's key: raised with every change of what a file is decoded to, so that
+# rows of an earlier decoder are not taken for those of this one.
+DECODER = 1
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 # Pillow's own bound: above it a file of a few kilobytes can fill the memory.
 MAX_PIXELS = 89_478_485
 _ORIENTATION = 0x0112
-_WIDTH, _LENGTH, _BITS, _PHOTOMETRIC = 256, 257, 258, 262
+_WIDTH, _LENGTH, _BITS, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 262, 277
 # The decoder may shrink a JPEG no further than to twice the wanted size, so that the area
 # average that follows still decides the result.
 _JPEG_GAP = 2
@@ -155,14 +158,16 @@ def _open(content, options):
         mode = "L" if options.color == "gray" and image.mode == "RGB" else image.mode
         sides = (_JPEG_GAP * options.width, _JPEG_GAP * options.height)
         image.draft(mode, sides[::-1] if _is_turned(image) else sides)
+    # Read before the image is turned: what comes back then has neither format nor tags.
+    kind, tags = image.format, getattr(image, "tag_v2", {})
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep(image)
-    if options.dtype == "uint16" and content[24:26] in (b"\x10\x02", b"\x10\x06", b"\x10\x04"):
+        return _from_deep(image, kind, tags)
+    if options.dtype == "uint16" and _loses_bits(kind, tags, content):
         raise ImageFormatError(
-            "is a 16-bit PNG in colour or with alpha, which is decoded to 8 bits only. Save it as "
-            "16-bit grey, or read it with dtype='uint8'."
+            f"is a 16-bit {kind} in colour or with alpha, which is decoded to 8 bits only. Save "
+            "it as 16-bit grey, or read it with dtype='uint8'."
         )
     return _to_mode(image, "L" if options.color == "gray" else "RGB")
 
@@ -180,15 +185,22 @@ def _to_mode(image, mode):
     return image.convert(mode)
 
 
-def _from_deep(image):
+def _loses_bits(kind, tags, content):
+    """Tell whether the file holds samples of more than the 8 bits to which Pillow cuts colour."""
+    if kind == "PNG":
+        # Bit depth and colour type: 16 bits in RGB, RGBA, or grey with alpha.
+        return content[24:26] in (b"\x10\x02", b"\x10\x06", b"\x10\x04")
+    return tags.get(_SAMPLES, 1) > 1 and int(np.max(tags.get(_BITS, 1))) > 8
+
+
+def _from_deep(image, kind, tags):
     """16-bit grey, in whichever mode Pillow opened it."""
-    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and kind == "PNG")
     if not sixteen:
         raise ImageFormatError(
             f"has pixels of mode {image.mode!r}, whose range is not known. Save it as 8 or 16 bit."
         )
     values = np.asarray(image).astype(np.float32)
-    tags = getattr(image, "tag_v2", {})
     # A TIFF says how many of the 16 bits are used; 12 are usual for films.
     values /= 2.0 ** int(np.max(tags.get(_BITS, 16))) - 1
     return _from_unit(1 - values if tags.get(_PHOTOMETRIC) == 0 else values)

@@ -7,7 +7,13 @@ import numpy as np
 from sklearn_cxr.exceptions import ImageFormatError
 from sklearn_cxr.utils._optional import import_optional
 
-_OPTIONAL = ("VOILUTFunction", "VOILUTSequence", "ModalityLUTSequence", "PixelPaddingValue")
+_OPTIONAL = (
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "ModalityLUTSequence",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+)
 
 
 def is_dicom(content):
@@ -93,6 +99,11 @@ def _settle(film):
     unusable = [name for name in _OPTIONAL if _is_empty(film, name)]
     if any(_is_empty(film, name) for name in window):
         unusable += window
+    if film.get("VOILUTSequence"):
+        table = film.VOILUTSequence[0]
+        if _is_empty(table, "LUTDescriptor") or _is_empty(table, "LUTData"):
+            # pydicom passes over such a table too; its bit depth must then not be counted on.
+            unusable.append("VOILUTSequence")
     for name in unusable:
         if name in film:
             del film[name]

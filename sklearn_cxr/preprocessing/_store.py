@@ -2,7 +2,8 @@
 
 A store is a folder, one for each set of read options, that holds segment files (see
 `_segments`). A lock lets one process decode at a time, so that nothing is decoded twice; a
-killed process loses its lock and at most one segment.
+killed process loses its lock and at most one segment. Small segments are merged; those that a
+merge has replaced stay, beside an empty file that marks them, until the next one.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from sklearn_cxr.exceptions import ImageFormatError, StoreWarning
-from sklearn_cxr.preprocessing._decode import file_error
+from sklearn_cxr.preprocessing._decode import DECODER, file_error
 from sklearn_cxr.preprocessing._decode_files import with_advice
 from sklearn_cxr.preprocessing._rows import ImageRows
 from sklearn_cxr.preprocessing._segments import (
@@ -31,6 +32,8 @@ from sklearn_cxr.utils._warn import warn
 _SEGMENT_BYTES = 32 * 2**20
 # So many segments of less than a quarter of that size are merged when the store is written to.
 _SMALL_SEGMENTS = 32
+# Suffix of the empty file beside a segment that a merge has replaced.
+_REPLACED = ".replaced"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -49,7 +52,7 @@ class DecodeStore:
 
     def __init__(self, cache_dir, options):
         self.options = options
-        decisive = dict(vars(options))
+        decisive = {**vars(options), "decoder": DECODER}
         if options.aspect != "pad":
             del decisive["fill_value"]
         description = json.dumps(sorted(decisive.items())).encode()
@@ -84,6 +87,13 @@ class DecodeStore:
         names, errors = self._names(paths)
         if errors and on_error == "raise":
             raise with_advice(errors[min(errors)])
+        try:
+            return self._rows(names, dict(errors), paths, decode_new)
+        except FileNotFoundError:
+            # Another process may have removed merged segments after they were listed here.
+            return self._rows(names, errors, paths, decode_new)
+
+    def _rows(self, names, errors, paths, decode_new):
         index = self._load()
         extra, failed = {}, {}
         if len(self._missing(index, names, errors)):
@@ -148,7 +158,9 @@ class DecodeStore:
 
     def _load(self):
         """Take in the segments that are there, and set damaged ones aside."""
-        found = sorted(self.folder.glob("*.seg"))
+        # The marks come first: what has replaced the marked ones is then among the segments.
+        replaced = {path.stem for path in self.folder.glob(f"*{_REPLACED}")}
+        found = [p for p in sorted(self.folder.glob("*.seg")) if p.stem not in replaced]
         known = {path.name for path in found}
         self._segments = {name: s for name, s in self._segments.items() if name in known}
         for path in found:
@@ -205,8 +217,12 @@ class DecodeStore:
             images = np.concatenate([np.asarray(part.rows) for part in parts])
             contents = np.concatenate([part.contents for part in parts])
             write_segment(self.folder, self._key, images, contents, index.names_of(chosen))
+            # Pickled views and other readers may still need the parts: they go one merge later.
+            for mark in self.folder.glob(f"*{_REPLACED}"):
+                mark.with_suffix(".seg").unlink(missing_ok=True)
+                mark.unlink(missing_ok=True)
             for part in parts:
-                part.path.unlink(missing_ok=True)
+                part.path.with_suffix(_REPLACED).touch()
 
     def _decode_beside(self, names, missing, paths, decode_new):
         """Decode what a store lacks that must not be written to, into memory."""

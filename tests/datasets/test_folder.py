@@ -251,6 +251,51 @@ def test_a_path_by_another_spelling_is_the_same_file(tmp_path, root, table):
     assert len(load_image_folder(root, labels=table, **NAMES).images) == 4
 
 
+@pytest.fixture
+def linked(tmp_path, root, table):
+    """Table in which one file has a second row, by a path through a linked folder."""
+    link = tmp_path / "link"
+    link.symlink_to(root, target_is_directory=True)
+
+    def write(cells):
+        table.write_text(CSV + f"{link / 'well' / '012_a.png'},{cells}\n")
+        return link / "well" / "012_a.png"
+
+    return write
+
+
+@pytest.mark.parametrize("cells", ["None,012,,,AP,003,seen", "TB,100,,,AP,003,seen"])
+def test_rows_of_one_file_contradict_through_a_link(root, table, linked, cells):
+    path = linked(cells)
+    with pytest.raises(DatasetError, match=f"1 images have rows that contradict .*{path}"):
+        load_image_folder(root, labels=table, missing="warn", **NAMES)
+
+
+def test_a_file_given_twice_through_a_link_is_repeated(root, table, linked):
+    path = linked("TB,012,,,AP,003,seen")
+    with pytest.raises(DatasetError, match=rf"1 repeated rows \({path}\)"):
+        load_image_folder(root, labels=table, **NAMES)
+    with pytest.warns(DatasetWarning, match="1 repeated rows"):
+        data = load_image_folder(root, labels=table, missing="warn", **NAMES)
+    # The path stays as the first row gives it.
+    assert _relative(data, root)[-1] == "well/012_a.png" and len(data.images) == 4
+    assert list(data.frame)[7:] == ["hospital", "note"]
+
+
+def test_a_path_through_a_link_is_kept_as_given(tmp_path, root, table, linked):
+    path = linked("TB,012,,,AP,003,seen")
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([lines[0], lines[-1], lines[1], *lines[3:-1]]))
+    data = load_image_folder(root, labels=table, **NAMES)
+    assert str(path) in data.images.tolist() and len(data.images) == 4
+
+
+def test_a_bare_name_may_have_a_link_beside_its_file(root, table):
+    (root / "well" / "007_a.png").symlink_to(root / "sick" / "deep" / "007_a.png")
+    data = load_image_folder(root, labels=table, **NAMES)
+    assert len(data.images) == 4
+
+
 def test_tables_that_are_not_there(tmp_path, root):
     with pytest.raises(DatasetError, match=r"none.csv does not exist"):
         load_image_folder(root, labels=tmp_path / "none.csv", **NAMES)
@@ -302,6 +347,9 @@ def test_words_for_an_empty_cell_are_unknown_labels(root):
         ((",TB,012", ",1.00,012"), "finding", r"\(1.0, 1.00\)"),
         ((",TB,012", ",1.,012"), "finding", r"\(1\., 1\.0\)"),
         ((",012,", ",007.0,"), "pid", r"\(007, 007.0\)"),
+        ((",012,", ",7,"), "pid", r"\(007, 7\)"),
+        ((",012,", ",7.0,"), "pid", r"\(007, 7.0\)"),
+        ((",007,62", ",07,62"), "pid", r"\(007, 07\)"),
     ],
 )
 def test_one_number_in_two_spellings_is_an_error(root, table, change, column, message):
@@ -310,12 +358,25 @@ def test_one_number_in_two_spellings_is_an_error(root, table, change, column, me
         load_image_folder(root, labels=table, **NAMES)
 
 
-def test_leading_zeros_make_another_patient_and_class(root, table):
-    text = CSV.replace(",TB,012", ",1,7").replace("100_a.tif,TB", "100_a.tif,01")
+def test_leading_zeros_make_another_class(root, table):
+    text = CSV.replace(",TB,012", ",1,012").replace("100_a.tif,TB", "100_a.tif,01")
     table.write_text(text)
     data = load_image_folder(root, labels=table, **NAMES)
     assert data.target_names == ["01", "1", "None"]
-    assert data.groups.tolist() == ["007", "100", "007", "7"]
+    assert data.groups.tolist() == ["007", "100", "007", "012"]
+
+
+@pytest.mark.parametrize("ids", [("0a1", "a1"), ("0", "00")])
+def test_leading_zeros_do_not_make_another_patient(root, table, ids):
+    table.write_text(CSV.replace(",012,", f",{ids[0]},").replace(",100,", f",{ids[1]},"))
+    with pytest.raises(DatasetError, match=rf"column 'pid': .*\({ids[0]}, {ids[1]}\)"):
+        load_image_folder(root, labels=table, **NAMES)
+
+
+def test_zeros_inside_and_at_the_end_make_another_patient(root, table):
+    table.write_text(CSV.replace(",012,", ",10,").replace(",007,", ",1,"))
+    data = load_image_folder(root, labels=table, **NAMES)
+    assert data.groups.tolist() == ["1", "100", "1", "10"]
 
 
 @pytest.mark.parametrize("wrong", [[], ["a", "a"], ["a", 1]])

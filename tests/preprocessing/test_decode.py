@@ -176,6 +176,55 @@ def test_12_bit_tiff_spans_its_own_range(tmp_path):
     assert np.abs(out - film / 4095 * 65535).max() <= 1
 
 
+def grey_tiff(values, *, bits, photometric, orientation):
+    """An uncompressed grey TIFF of 8, 12 (two pixels in three bytes) or 16 bits."""
+    flat = values.ravel().astype(int)
+    if bits == 12:
+        flat = np.column_stack(
+            [flat[::2] >> 4, (flat[::2] & 15) << 4 | flat[1::2] >> 8, flat[1::2] & 255]
+        )
+    body = flat.astype("<u2" if bits == 16 else "u1").tobytes()
+    height, width = values.shape
+    entries = [
+        (256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric),
+        (273, 4, 8), (274, 3, orientation), (277, 3, 1), (278, 4, height), (279, 4, len(body)),
+    ]  # fmt: skip
+    table = struct.pack("<H", len(entries))
+    table += b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    # Tables of a TIFF begin at even places.
+    body += b"\0" * (len(body) % 2)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + table + b"\0" * 4
+
+
+@pytest.mark.parametrize("orientation", [0, 1, 3, 6])
+@pytest.mark.parametrize(
+    ("bits", "photometric"),
+    # Pillow, and so the reader, refuses 12 bits in which white is zero.
+    [(8, 0), (8, 1), (12, 1), (16, 0), (16, 1)],
+)
+def test_a_turned_tiff_keeps_depth_and_polarity(tmp_path, bits, photometric, orientation):
+    top = 2**bits - 1
+    # Squared, so that the film is not its own negative when it is turned.
+    upright = np.rint(np.linspace(0, 1, H * W).reshape(H, W) ** 2 * top).astype(int)
+    stored = {3: np.rot90(upright, 2), 6: np.rot90(upright, 1)}.get(orientation, upright)
+    stored = stored if photometric == 1 else top - stored
+    path = tmp_path / "turned.tif"
+    path.write_bytes(
+        grey_tiff(stored, bits=bits, photometric=photometric, orientation=orientation)
+    )
+    out = read_image(str(path), options(dtype="uint16"))
+    assert np.abs(out - upright / top * 65535).max() <= 1
+
+
+def test_a_turned_16_bit_png_keeps_its_depth(tmp_path):
+    upright = np.linspace(0, 65535, H * W).reshape(H, W).astype(np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(upright, 2)))
+    path = save(tmp_path, "turned.png", stored, exif=exif)
+    np.testing.assert_array_equal(read_image(path, options(dtype="uint16")), upright)
+
+
 def test_deep_grey_as_colour_keeps_its_levels(tmp_path):
     deep = np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16
     path = save(tmp_path, "deep.png", Image.fromarray(deep))
@@ -340,6 +389,44 @@ def test_16_bit_colour_is_refused_where_it_would_lose_bits(tmp_path):
     assert np.abs(read_image(path, options()) - luma(COLOUR)).max() <= 1
     with pytest.raises(ImageFormatError, match="16-bit PNG in colour"):
         read_image(path, options(dtype="uint16"))
+
+
+def colour_tiff(values):
+    """An uncompressed TIFF of 8- or 16-bit RGB."""
+    height, width = values.shape[:2]
+    body = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    depths = struct.pack("<3H", *[values.dtype.itemsize * 8] * 3)
+    at_table = 8 + len(body) + len(depths)
+    entries = [
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, 8 + len(body)), (259, 3, 1, 1),
+        (262, 3, 1, 2), (273, 4, 1, 8), (277, 3, 1, 3), (278, 4, 1, height),
+        (279, 4, 1, len(body)),
+    ]  # fmt: skip
+    table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries)
+    return struct.pack("<2sHI", b"II", 42, at_table) + body + depths + table + b"\0" * 4
+
+
+def test_16_bit_colour_tiff_is_refused_where_it_would_lose_bits(tmp_path):
+    path = tmp_path / "deep.tif"
+    path.write_bytes(colour_tiff(COLOUR.astype(np.uint16) * 257))
+    np.testing.assert_array_equal(read_image(str(path), options(color="rgb")), COLOUR)
+    with pytest.raises(ImageFormatError, match=r"deep\.tif: is a 16-bit TIFF in colour"):
+        read_image(str(path), options(color="rgb", dtype="uint16"))
+    path.write_bytes(colour_tiff(COLOUR))
+    out = read_image(str(path), options(color="rgb", dtype="uint16"))
+    np.testing.assert_array_equal(out, COLOUR.astype(int) * 257)
+
+
+def test_pixels_are_not_taken_for_the_header_of_a_png(tmp_path):
+    # At bytes 24 and 25, where a PNG says "16 bit, RGB", this TIFF has pixels.
+    film = GREY.copy()
+    film.ravel()[16:18] = (16, 2)
+    content = grey_tiff(film, bits=8, photometric=1, orientation=1)
+    assert content[24:26] == b"\x10\x02"
+    path = tmp_path / "grey.tif"
+    path.write_bytes(content)
+    out = read_image(str(path), options(dtype="uint16"))
+    np.testing.assert_array_equal(out, film.astype(int) * 257)
 
 
 def test_colour_profiles_do_not_get_in_the_way(tmp_path):

@@ -125,6 +125,21 @@ def test_voi_lut_comes_before_a_window(tmp_path):
     assert np.abs(out - to_8_bit(table[stored] / 4095)).max() <= 1
 
 
+@pytest.mark.parametrize("absent", ["LUTData", "LUTDescriptor"])
+@pytest.mark.parametrize("how", ["absent", "empty"])
+def test_half_a_voi_lut_leaves_the_window(tmp_path, absent, how):
+    lut = Dataset()
+    lut.LUTDescriptor = [16, 0, 16]
+    lut.add_new("LUTData", "OW", np.arange(16, dtype=np.uint16).tobytes())
+    if how == "absent":
+        del lut[absent]
+    else:
+        lut[absent].value = None
+    film = film_dataset(FILM, VOILUTSequence=[lut], WindowCenter=2000, WindowWidth=1000)
+    expected = (FILM - 1999.5) / 999 + 0.5
+    assert np.abs(read(film, tmp_path) - to_8_bit(expected)).max() <= 1
+
+
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless], ids=lambda uid: uid.name)
 def test_compressed_transfer_syntaxes(tmp_path, syntax):
     film = film_dataset(np.tile(FILM, (8, 8)))
@@ -221,3 +236,15 @@ def test_padding_is_black(tmp_path, photometric):
     unit = pixels / 4095 if photometric == "MONOCHROME2" else 1 - pixels / 4095
     expected = to_8_bit(np.where(pixels == 4000, 0, unit))
     assert np.abs(out - expected).max() <= 1
+
+
+@pytest.mark.parametrize("limit", [None, 4020])
+def test_the_limit_of_the_padding(tmp_path, limit):
+    # Emptied, as anonymisers leave it, the limit says nothing: one value is padding.
+    pixels = np.tile(np.array([100, 4000, 4010, 4030], dtype=np.uint16), (4, 1))
+    film = film_dataset(pixels)
+    film.add_new("PixelPaddingValue", "US", 4000)
+    film.add_new("PixelPaddingRangeLimit", "US", limit)
+    padding = (pixels >= 4000) & (pixels <= (limit or 4000))
+    expected = to_8_bit(np.where(padding, 0, pixels / 4095))
+    assert np.abs(read(film, tmp_path) - expected).max() <= 1

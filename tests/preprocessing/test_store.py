@@ -51,7 +51,9 @@ def stored(tmp_path):
 
 
 def segments(tmp_path):
-    return sorted((tmp_path / "store").glob("*/*.seg"))
+    """Segments that count; those that a merge has replaced lie beside a mark."""
+    found = sorted((tmp_path / "store").glob("*/*.seg"))
+    return [path for path in found if not path.with_suffix(".replaced").exists()]
 
 
 def test_rows_equal_a_plain_read(films, tmp_path):
@@ -274,6 +276,85 @@ def test_many_small_segments_are_merged(films, tmp_path, monkeypatch):
     assert len(segments(tmp_path)) < 6
     assert stored(tmp_path) == 10
     np.testing.assert_array_equal(np.asarray(reader(tmp_path).fit_transform(films)), expected)
+
+
+@pytest.fixture
+def merging_at_4(monkeypatch):
+    monkeypatch.setattr(_store, "_SMALL_SEGMENTS", 4)
+
+
+def test_a_view_outlives_one_merge(films, tmp_path, merging_at_4):
+    expected = ImageReader(size=6).fit_transform(films)
+    for film in films[2:5]:
+        reader(tmp_path).fit([film])
+    rows = reader(tmp_path).fit_transform(films[:2])
+    pickled = pickle.dumps(rows)
+    before = {path.name for path in segments(tmp_path)}
+    reader(tmp_path).fit(films[5:6])
+    # All four were merged: none of them counts any more.
+    assert before.isdisjoint(path.name for path in segments(tmp_path))
+    np.testing.assert_array_equal(np.asarray(pickle.loads(pickled)), expected[:2])
+    # The view itself keeps its maps for as long as it lives.
+    for film in films[6:]:
+        reader(tmp_path).fit([film])
+    np.testing.assert_array_equal(np.asarray(rows), expected[:2])
+
+
+def test_replaced_segments_go_with_the_next_merge(films, tmp_path, merging_at_4):
+    seen = []
+    for film in films:
+        reader(tmp_path).fit([film])
+        files = {path.name for path in (tmp_path / "store").glob("*/*.seg")}
+        seen.append((len(segments(tmp_path)), len(files)))
+    # One segment a film; the 5th and 8th film find four, and make one of them.
+    assert [live for live, _ in seen] == [1, 2, 3, 4, 2, 3, 4, 2, 3, 4]
+    assert [total - live for live, total in seen] == [0, 0, 0, 0, 4, 4, 4, 4, 4, 4]
+    assert len(list((tmp_path / "store").glob("*/*.replaced"))) == 4
+    assert stored(tmp_path) == 10
+
+
+@pytest.mark.parametrize("when", ["listed", "indexed"])
+def test_a_segment_that_vanishes_is_looked_for_again(
+    films, tmp_path, monkeypatch, decoded, when, merging_at_4
+):
+    expected = ImageReader(size=6).fit_transform(films)
+    for film in films[:4]:
+        reader(tmp_path).fit([film])
+    original, merged = _store.open_segment, []
+
+    def others_merge():
+        # What other processes do meanwhile: two merges, so that the first four files go.
+        if not merged:
+            merged.append(True)
+            for film in films[4:8]:
+                reader(tmp_path).fit([film])
+
+    def opening(path, *args):
+        if when == "listed":
+            others_merge()
+        return original(path, *args)
+
+    def viewing(store, *args):
+        if when == "indexed":
+            others_merge()
+        return view(store, *args)
+
+    view = _store.DecodeStore._view
+    monkeypatch.setattr(_store, "open_segment", opening)
+    monkeypatch.setattr(_store.DecodeStore, "_view", viewing)
+    decoded.clear()
+    rows = reader(tmp_path).fit_transform(films[:4])
+    assert sorted(decoded) == ["4.png", "5.png", "6.png", "7.png"]
+    np.testing.assert_array_equal(np.asarray(rows), expected[:4])
+
+
+def test_another_decoder_has_another_folder(films, tmp_path, monkeypatch, decoded):
+    reader(tmp_path).fit(films)
+    monkeypatch.setattr(_store, "DECODER", _store.DECODER + 1)
+    decoded.clear()
+    reader(tmp_path).fit(films)
+    assert len(decoded) == 10
+    assert len(list((tmp_path / "store").iterdir())) == 2
 
 
 def test_the_fill_value_matters_to_the_store_only_with_padding(films, tmp_path):
