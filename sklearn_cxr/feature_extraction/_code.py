@@ -8,6 +8,13 @@ import joblib
 
 _PROVIDERS = {"torch", "torchvision", "timm", "torchxrayvision", "sklearn_cxr"}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_UNWRAPPED = (
+    (staticmethod | classmethod, "__func__"),
+    (property, "fget"),
+    (functools.cached_property | functools.singledispatchmethod, "func"),
+)
+# They tell of slots and the like, and hold nothing themselves.
+_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 # Of every nn.Module: its parameters and parts are hashed elsewhere, the rest does not decide.
 _OF_MODULES = {
     "_parameters",
@@ -41,7 +48,9 @@ def code_hash(module):
     -------
     str
         Changes with the structure of the network, its buffers, hooks, and with the methods and
-        the attributes of any part of it that the user has written.
+        the attributes, also those of the class, of any part of it that the user has written, and
+        with the numbers, texts, arrays, and containers of them, that its methods find among the
+        globals of their module.
 
     Raises
     ------
@@ -55,10 +64,11 @@ def code_hash(module):
 
 class _Hasher:
     # Feeds values, and what they are made of, into one digest.
-    def __init__(self):
+    def __init__(self, around=()):
         self.digest = hashlib.blake2b(digest_size=16)
         # What is within itself, such as a bound method of a module, is met once.
-        self._seen = {}
+        self._seen, self._classes = {}, {}
+        self._around = tuple(around)
 
     def _say(self, *words):
         self.digest.update(repr(words).encode())
@@ -81,24 +91,41 @@ class _Hasher:
             own = not _provided(type(part))
             self._say("part", name, type(part).__qualname__)
             if own:
-                self._class(type(part))
+                self._class(type(part), name)
             for key, value in sorted(vars(part).items()):
                 if key not in _OF_MODULES and (own or isinstance(value, bool | int | float | str)):
                     self._say("attribute", key)
                     self.value(value, f"{name}.{key}".lstrip("."))
 
-    def _class(self, cls):
-        """Methods and plain attributes, also those that are inherited from the user's classes."""
+    def _class(self, cls, part):
+        """Methods and attributes, also those that are inherited from the user's classes."""
+        if cls in self._classes:
+            self._say("class met", self._classes[cls])
+            return
+        self._classes[cls] = len(self._classes)
         for level in cls.__mro__:
             if _provided(level) or level is object:
                 continue
             for name, value in sorted(vars(level).items()):
-                value = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
+                value = _unwrapped(value)
                 if isinstance(value, types.FunctionType):
                     self._say("method", name)
                     self._function(value, name)
-                elif not name.startswith("__") and isinstance(value, bool | int | float | str):
-                    self._say("constant", name, value)
+                # `_abc_impl` is what Python itself notes of an abstract class.
+                elif not name.startswith(("__", "_abc_")) and not isinstance(value, _DESCRIPTORS):
+                    self._say("constant", name)
+                    self._apart(value, f"{part}.{name}".lstrip("."))
+
+    def _apart(self, value, where):
+        """Feed a value on its own: what it shares with instances is not shared in a copy."""
+        self._say(self._digest_of(value, where))
+
+    def _digest_of(self, value, where):
+        if any(value is outer for outer in self._around):
+            return "around"
+        hasher = _Hasher((*self._around, value))
+        hasher.value(value, where)
+        return hasher.digest.hexdigest()
 
     def _function(self, function, where):
         if _provided(function):
@@ -106,6 +133,11 @@ class _Hasher:
             return
         code = function.__code__
         self._say(code.co_code, code.co_names, _constants(code))
+        for name in sorted(_names(code)):
+            known = function.__globals__.get(name)
+            if name in function.__globals__ and _plain(known):
+                self._say("global", name)
+                self._apart(known, name)
         self.value((function.__defaults__, function.__kwdefaults__), where)
         for cell in function.__closure__ or ():
             # That of super() holds the class, and one may not be filled yet.
@@ -117,6 +149,8 @@ class _Hasher:
             self._say(type(value).__name__, value)
         elif isinstance(value, type):
             self._say("class", value.__module__, value.__qualname__)
+        elif isinstance(value, types.ModuleType):
+            self._say("python module", value.__name__)
         elif id(value) in self._seen:
             self._say("seen", self._seen[id(value)][0])
         else:
@@ -131,11 +165,14 @@ class _Hasher:
             self._say(len(value))
             for part in value:
                 self.value(part, where)
+        elif isinstance(value, set | frozenset):
+            # Their order differs from process to process.
+            self._say(sorted(self._digest_of(part, where) for part in value))
         elif isinstance(value, types.FunctionType):
             self._function(value, where)
         elif isinstance(value, types.MethodType):
             self.value((value.__func__, value.__self__), where)
-        elif isinstance(value, functools.partial):
+        elif isinstance(value, functools.partial | functools.partialmethod):
             self.value((value.func, value.args, value.keywords), where)
         elif hasattr(value, "named_modules"):
             # In a list, say, where torch does not know of it: its weights count here.
@@ -157,6 +194,41 @@ class _Hasher:
                 f"{type(value).__name__} that cannot be pickled ({error}). Hold numbers, arrays, "
                 "tensors or functions in its place, or say cache_dir=None."
             ) from error
+
+
+def _unwrapped(value):
+    """Look behind a descriptor or a wrapper for its function."""
+    for kinds, attribute in _UNWRAPPED:
+        if isinstance(value, kinds):
+            value = getattr(value, attribute)
+    inner = getattr(value, "__wrapped__", None)
+    # The closure of a function that wraps another holds it already.
+    wraps = isinstance(inner, types.FunctionType) and not isinstance(value, types.FunctionType)
+    return inner if wraps else value
+
+
+def _names(code):
+    """Names that a code object, and those within it, look up elsewhere."""
+    within = [_names(const) for const in code.co_consts if hasattr(const, "co_code")]
+    return set(code.co_names).union(*within)
+
+
+def _plain(value, around=()):
+    """Tell whether a value is data: numbers, texts, arrays, tensors and containers of them."""
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return True
+    if isinstance(value, dict | list | tuple | set | frozenset):
+        if any(value is outer for outer in around):
+            return True
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        return all(_plain(part, (*around, value)) for part in parts)
+    is_array = hasattr(value, "dtype") and hasattr(value, "shape") and not callable(value)
+    provider = type(value).__module__.partition(".")[0]
+    return (
+        is_array
+        and provider in ("numpy", "torch")
+        and not getattr(value.dtype, "hasobject", False)
+    )
 
 
 def _bytes(tensor):

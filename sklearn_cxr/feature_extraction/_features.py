@@ -58,8 +58,8 @@ class BackboneFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     layer : str, default="pool"
         "pool" for the features before the classifier; or the name of any submodule, the output
-        of which is taken the first time that it runs: maps are averaged over places, sequences
-        over tokens. What comes after it is not computed.
+        of which is taken the first time that it runs: maps are averaged over places, which are
+        found by trying another size of image, sequences over tokens. The rest is not computed.
 
     channels : {"repeat", "sum"}, default="repeat"
         How grey films meet a network for three channels: they are repeated; or the kernels of
@@ -146,9 +146,9 @@ class BackboneFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     your own, get grey levels in [0, 1] less 0.5 and divided by 0.25, as in
     :class:`~sklearn_cxr.neural_network.TransferClassifier`.
 
-    For a network of your own the cache also tells apart its methods, attributes and buffers, but
-    not functions elsewhere that these call: give another `cache_dir` when you change one. What
-    it cannot tell apart raises.
+    For a network of your own the cache also tells apart its methods, attributes, buffers and the
+    constants of its modules that these use, but not functions elsewhere that they call: give
+    another `cache_dir` when you change one. What it cannot tell apart raises.
 
     The files of weights that come from torchvision are held to the checksums in their names;
     those of timm and torchxrayvision are published without one, so give `sha256` where it

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sklearn_cxr.feature_extraction._code import code_hash
+from sklearn_cxr.feature_extraction._places import CHANNELS_FIRST, find_places
 from sklearn_cxr.neural_network._backbones import build_backbone
 from sklearn_cxr.neural_network._network import inference_copy
 from sklearn_cxr.neural_network._seeds import seeded
@@ -64,11 +65,13 @@ class FrozenBackbone:
             )
         self.weights_info = built.weights_info
         self._take(built)
+        if layer != "pool":
+            self.module.places = find_places(self.module, layer, self.image_size)
         self.weights_hash = state_hash(built)
 
-    def _take(self, built):
+    def _take(self, built, places=CHANNELS_FIRST):
         built.eval().requires_grad_(False)
-        self.module = LayerOutput(built, self.layer)
+        self.module = LayerOutput(built, self.layer, places)
         self._copies = {}
 
     @property
@@ -106,11 +109,13 @@ class FrozenBackbone:
         state = {k: v for k, v in vars(self).items() if k not in ("module", "_copies")}
         host = on_host(self.backbone)
         arrays = without_given(module_state(self.module.backbone), host, "body.")
-        return {**state, "backbone": given(host), "arrays": arrays}
+        places = list(self.module.places)
+        return {**state, "backbone": given(host), "arrays": arrays, "places": places}
 
     def __setstate__(self, state):
-        arrays = state["arrays"]
-        vars(self).update({k: taken(v) for k, v in state.items() if k != "arrays"})
+        arrays, places = state["arrays"], tuple(state.get("places", CHANNELS_FIRST))
+        own = {k: v for k, v in state.items() if k not in ("arrays", "places")}
+        vars(self).update({k: taken(v) for k, v in own.items()})
         with rebuilding():
             built = build_backbone(
                 self.backbone,
@@ -118,7 +123,7 @@ class FrozenBackbone:
                 random_init=False,
                 image_size=self.image_size,
             )
-            self._take(load_module_state(built, arrays))
+            self._take(load_module_state(built, arrays), places)
 
 
 class _Reached(Exception):
@@ -138,16 +143,19 @@ class LayerOutput(nn.Module):
     layer : str
         "pool" for the backbone's own answer, or the name of a submodule.
 
+    places : tuple of (int, int), default=(2, 3)
+        Dimensions of maps that are averaged over.
+
     Raises
     ------
     ValueError
         If there is no such submodule.
     """
 
-    def __init__(self, backbone, layer):
+    def __init__(self, backbone, layer, places=CHANNELS_FIRST):
         super().__init__()
         self.backbone = backbone
-        self.layer = layer
+        self.layer, self.places = layer, places
         # A hook that stops one thread would stop another, which is in the same layer.
         self.reentrant = layer == "pool"
         if layer != "pool":
@@ -168,12 +176,26 @@ class LayerOutput(nn.Module):
         """
         if self.layer == "pool":
             return self.backbone(images)
+        rows = _pooled(self._output(images), self.layer, self.places)
+        if len(rows) != len(images):
+            raise ValueError(
+                f"layer={self.layer!r} answers with {len(rows)} rows for {len(images)} image(s), "
+                "as layers within windows of an image do; expected one for each. Name another "
+                "layer."
+            )
+        return rows
+
+    def shape_of(self, images):
+        """Shape of what the layer answers to images, before it is pooled."""
+        return tuple(_tensor(self._output(images), self.layer).shape)
+
+    def _output(self, images):
         part = self.backbone.body.get_submodule(self.layer)
         handle = part.register_forward_hook(_stop)
         try:
             self.backbone(images)
         except _Reached as reached:
-            return _pooled(reached.output, self.layer)
+            return reached.output
         finally:
             handle.remove()
         raise ValueError(
@@ -201,16 +223,23 @@ def _check_layer(backbone, layer):
     )
 
 
-def _pooled(output, layer):
-    """One row for each image: maps are averaged over places, and sequences over tokens."""
+def _tensor(output, layer):
+    """Tensor that a layer answers with; of several the first."""
     if isinstance(output, tuple | list) and output:
         output = output[0]
     if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4):
         what = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise ValueError(
             f"layer={layer!r} answers with {what}; features are made of (n, width), (n, tokens, "
-            "width) or (n, width, rows, columns) tensors. Name another layer."
+            "width), (n, width, rows, columns) or (n, rows, columns, width) tensors. Name "
+            "another layer."
         )
+    return output
+
+
+def _pooled(output, layer, places):
+    """One row for each image: maps are averaged over places, and sequences over tokens."""
+    output = _tensor(output, layer)
     if output.ndim == 2:
         return output
-    return output.mean(dim=1) if output.ndim == 3 else output.mean(dim=(2, 3))
+    return output.mean(dim=1) if output.ndim == 3 else output.mean(dim=places)

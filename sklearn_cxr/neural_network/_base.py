@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_cxr.neural_network import _persistence
 from sklearn_cxr.neural_network._device import resolve_precision
+from sklearn_cxr.neural_network._going_on import check_same_structure
 from sklearn_cxr.neural_network._inference import forward_batches
 from sklearn_cxr.neural_network._labels import (
     check_known,
@@ -41,7 +42,8 @@ class BaseNetworkClassifier(ParamsMixin, CallbackSupportMixin, ClassifierMixin, 
     """A network that is trained by `fit` and answers with probabilities.
 
     A subclass gives ``_settle(X, weight)``, which sets the constants of its preparation in
-    `fit`, ``_prepare_module()`` and ``_body_module(n_outputs)``, which build the parts of the
+    `fit`, and ``_spec`` to what ``_structure()`` gives, the parameters that are built in;
+    ``_prepare_module()`` and ``_body_module(n_outputs)``, which build the parts of the
     network from fitted attributes alone, and ``_groups(module)``, the optimiser's groups.
     """
 
@@ -110,8 +112,9 @@ class BaseNetworkClassifier(ParamsMixin, CallbackSupportMixin, ClassifierMixin, 
     def partial_fit(self, X, y, classes=None, sample_weight=None, groups=None):
         """Train for one epoch on a part of the data.
 
-        The network, the optimiser and what was learnt of the grey levels go on from call to call.
-        Nothing is held out; schedules of the learning rate do not apply.
+        The network, the optimiser and what was learnt of the grey levels go on from call to call;
+        through a file the optimiser and the raw weights behind an average go only with
+        ``warm_start=True``. Nothing is held out; schedules of the learning rate do not apply.
 
         Parameters
         ----------
@@ -295,6 +298,7 @@ class BaseNetworkClassifier(ParamsMixin, CallbackSupportMixin, ClassifierMixin, 
             labels = encode_classes(y, weight, name)
         if going_on:
             check_same_task(labels, self.classes_, self._constant, classes, name)
+            check_same_structure(self, rows)
         else:
             self.classes_ = labels.classes
             self._exclusive, self._n_outputs = labels.exclusive, labels.n_outputs
@@ -332,6 +336,10 @@ class BaseNetworkClassifier(ParamsMixin, CallbackSupportMixin, ClassifierMixin, 
 
     def _check_levels(self, rows):
         """Hold the grey levels to the range that the network needs, where it needs one."""
+
+    def _levels_of_now(self, rows):
+        """Grey levels of black and white that a parameter says for rows; None without one."""
+        return None
 
     def _row_shape(self):
         return tuple(self.image_shape_)

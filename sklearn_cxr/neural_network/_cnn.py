@@ -95,11 +95,12 @@ class CNNClassifier(BaseNetworkClassifier):
 
     weight_averaging : float or None, default=None
         Decay, in [0, 1), of an exponential moving average of the weights over the steps, which
-        validation and predictions then use. 0.998 reaches some 500 steps back.
+        validation and predictions then use. 0.998 reaches some 500 steps back. A fit that goes on
+        trains from the weights of the last step, unless an early stop kept those of an epoch.
 
     early_stopping : bool, default=False
         Whether training ends after `patience` epochs without a lower validation loss; the
-        weights of the best epoch are then kept.
+        weights of the best epoch are then kept: of this fit, also where it goes on from another.
 
     patience : int, default=5
         Epochs without a gain that `early_stopping` waits for.
@@ -110,7 +111,7 @@ class CNNClassifier(BaseNetworkClassifier):
         ``lr_schedule="plateau"`` need one, else nothing is held out.
 
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights of the previous fit.
+        Whether ``fit`` goes on from the weights of the previous fit, with the same structure.
 
     tta : {"flip", "shift"}, sequence of them or None, default=None
         Test-time augmentation: probabilities are averaged over the image, its mirror image,
@@ -123,7 +124,8 @@ class CNNClassifier(BaseNetworkClassifier):
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
         What convolutions and products are computed in. "auto" is bfloat16 where the processor
         has it, else float32. The weights that learn and the loss have float32 at least; so have,
-        in predictions and validation, batch normalisation and the head of the network.
+        in predictions and validation, batch normalisation and the output layer of the
+        architectures that have a name.
 
     compile : bool, default=False
         Whether :func:`torch.compile` compiles the network for training. It takes a minute or
@@ -291,10 +293,11 @@ class CNNClassifier(BaseNetworkClassifier):
         mean, std = channel_moments(rows, weight, n_channels)
         self.mean_ = tuple(float(value) for value in (mean - low) / (high - low))
         self.std_ = tuple(float(value) for value in std / (high - low))
-        options = ("channels", "dense", "kernel_size", "dropout", "batch_norm")
-        self._spec = {"architecture": self.architecture} | {
-            name: getattr(self, name) for name in options
-        }
+        self._spec = self._structure()
+
+    def _structure(self):
+        names = ("architecture", "channels", "dense", "kernel_size", "dropout", "batch_norm")
+        return {name: getattr(self, name) for name in names}
 
     def _n_channels(self):
         return self.image_shape_[2] if len(self.image_shape_) == 3 else 1

@@ -114,11 +114,12 @@ class DenseHeadClassifier(BaseNetworkClassifier):
 
     weight_averaging : float or None, default=None
         Decay, in [0, 1), of an exponential moving average of the weights over the steps, which
-        validation and predictions then use. 0.998 reaches some 500 steps back.
+        validation and predictions then use. 0.998 reaches some 500 steps back. A fit that goes on
+        trains from the weights of the last step, unless an early stop kept those of an epoch.
 
     early_stopping : bool, default=False
         Whether training ends after `patience` epochs without a lower validation loss; the
-        weights of the best epoch are then kept.
+        weights of the best epoch are then kept: of this fit, also where it goes on from another.
 
     patience : int, default=5
         Epochs without a gain that `early_stopping` waits for.
@@ -129,7 +130,7 @@ class DenseHeadClassifier(BaseNetworkClassifier):
         ``lr_schedule="plateau"`` need one, else nothing is held out.
 
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights of the previous fit.
+        Whether ``fit`` goes on from the weights of the previous fit, with the same structure.
 
     device : str or torch.device, default="auto"
         Where the network computes: "auto" takes a CUDA GPU or Apple's where there is one, else
@@ -275,9 +276,12 @@ class DenseHeadClassifier(BaseNetworkClassifier):
         self.mean_, self.scale_ = np.zeros(n_features), np.ones(n_features)
         if self.standardize:
             self.mean_, self.scale_ = channel_moments(rows, weight, n_features)
-        names = ("activation", "dropout", "batch_norm")
-        self._spec = {"hidden": check_widths("hidden", self.hidden)}
-        self._spec |= {name: getattr(self, name) for name in names}
+        self._spec = self._structure()
+
+    def _structure(self):
+        names = ("activation", "dropout", "batch_norm", "standardize")
+        hidden = {"hidden": check_widths("hidden", self.hidden)}
+        return hidden | {name: getattr(self, name) for name in names}
 
     def _row_shape(self):
         return (self.n_features_in_,)
@@ -289,7 +293,8 @@ class DenseHeadClassifier(BaseNetworkClassifier):
         return Standardize(self.mean_, self.scale_)
 
     def _body_module(self, n_outputs):
-        return make_head(self.n_features_in_, n_outputs, **self._spec)
+        layers = {name: value for name, value in self._spec.items() if name != "standardize"}
+        return make_head(self.n_features_in_, n_outputs, **layers)
 
     def _groups(self, module):
         return [{"params": list(module.parameters()), "lr": self.lr}]

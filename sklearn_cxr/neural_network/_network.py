@@ -102,6 +102,7 @@ class BackboneBody(nn.Module):
     def __init__(self, backbone, head, auxiliary=None):
         super().__init__()
         self.backbone, self.head, self.auxiliary = backbone, head, auxiliary
+        self._learning = ("",)
 
     def freeze(self, trained):
         """Let only those parameters of the backbone learn whose names begin with a prefix.
@@ -111,18 +112,24 @@ class BackboneBody(nn.Module):
         trained : tuple of str
             Prefixes of parameter names within the backbone; ``("",)`` is all.
         """
+        self._learning = tuple(trained)
         for name, parameter in self.backbone.named_parameters():
-            parameter.requires_grad_(name.startswith(tuple(trained)) if trained else False)
+            parameter.requires_grad_(name.startswith(self._learning))
 
     def train(self, mode=True):
         """Set the mode; a module none of whose parameters learn keeps its statistics."""
         super().train(mode)
         if mode:
-            for module in self.backbone.modules():
+            for name, module in self.backbone.named_modules():
                 own = list(module.parameters())
-                if own and not any(p.requires_grad for p in own):
+                # A module without parameters may have statistics too: its place tells.
+                learns = any(p.requires_grad for p in own) if own else self._has_place(name)
+                if not learns:
                     module.eval()
         return self
+
+    def _has_place(self, name):
+        return f"{name}.".startswith(self._learning)
 
     def forward(self, images):
         """Logits of prepared images; in training with those of the auxiliary branches."""

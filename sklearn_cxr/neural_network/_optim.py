@@ -209,7 +209,8 @@ class WeightAverage:
 
     def __init__(self, module, decay):
         self._decay, self._steps = decay, 0
-        self._places = _float_places(module)
+        named = _float_places(module)
+        self._names, self._places = list(named), list(named.values())
         self._average = [value.clone() for value in self._floats()]
 
     def _floats(self):
@@ -239,18 +240,65 @@ class WeightAverage:
             own.copy_(average)
             average.copy_(kept)
 
+    def raw(self):
+        """Give what is needed to go on, once the module has the average.
+
+        Returns
+        -------
+        dict
+            ``steps`` and ``weights``: those of the last step by name.
+        """
+        return {
+            "steps": self._steps,
+            "weights": dict(zip(self._names, self._average, strict=True)),
+        }
+
+    @torch.no_grad()
+    def go_on(self, kept):
+        """Train on from the last step of a fit before, whose average the module has.
+
+        Parameters
+        ----------
+        kept : dict
+            What `raw` gave; nothing happens where other parts were trained then.
+        """
+        if kept["weights"].keys() != set(self._names):
+            return
+        self._steps = kept["steps"]
+        for name, own in zip(self._names, self._floats(), strict=True):
+            own.copy_(kept["weights"][name])
+
+
+def not_finite(module):
+    """Names of the tensors of a module's state that are not finite all through."""
+    flags = {
+        name: torch.isfinite(table[key].detach()).all()
+        for name, (table, key) in _float_places(module).items()
+    }
+    # One wait for the device, and not one for each tensor.
+    finite = torch.stack(list(flags.values())).tolist() if flags else []
+    return {name for name, fine in zip(flags, finite, strict=True) if not fine}
+
+
+def diverged(what, epoch):
+    """Build the error of a fit that has diverged, seen by something in, or after, an epoch."""
+    return ValueError(
+        f"The {what} epoch {epoch}: the fit has diverged. Lower lr, or set clip_norm."
+    )
+
 
 def _float_places(module):
-    """Where the floating tensors of a module's state stand, each of them once.
+    """Where the floating tensors of a module's state stand, by name, each of them once.
 
     The module is walked over once only; a buffer that is put in place of another is met.
     """
     places = {}
-    for part in module.modules():
+    for prefix, part in module.named_modules():
         kept = [name for name in part._buffers if name not in part._non_persistent_buffers_set]
         for table, names in ((part._parameters, part._parameters), (part._buffers, kept)):
             for name in names:
                 value = table[name]
                 if value is not None and value.is_floating_point():
-                    places.setdefault(id(value), (table, name))
-    return list(places.values())
+                    full = f"{prefix}.{name}" if prefix else name
+                    places.setdefault(id(value), (full, (table, name)))
+    return dict(places.values())

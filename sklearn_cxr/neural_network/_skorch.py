@@ -17,9 +17,11 @@ from sklearn_cxr.neural_network._network import channels_last, inference_copy
 from sklearn_cxr.neural_network._optim import (
     Schedule,
     WeightAverage,
+    diverged,
     load_state,
     make_optimizer,
     named_state,
+    not_finite,
 )
 
 
@@ -90,12 +92,14 @@ class Net(NeuralNet):
         Parameters
         ----------
         previous : Net
-            Its history goes on, and the state of its optimiser where that is of the same kind.
+            Its history and average go on, and the state of its optimiser if of the same kind.
         """
         self.history = previous.history
-        kept = previous.stored_optimizer
-        if kept is not None and kept["optimizer"] == self._optimizer_name():
+        kept = previous.stored_optimizer or {}
+        if kept.get("optimizer") == self._optimizer_name():
             load_state(self.optimizer_, self.module_, kept["state"])
+        if self._average is not None and kept.get("average") is not None:
+            self._average.go_on(kept["average"])
 
     def _optimizer_name(self):
         optimizer = self.plan.optimizer
@@ -107,12 +111,15 @@ class Net(NeuralNet):
         Parameters
         ----------
         keep_optimizer : bool
-            Whether the state of the optimiser stays, to go on later.
+            Whether the state of the optimiser and the last step's weights stay, to go on later.
         """
         self.stored_optimizer = None
         if keep_optimizer:
             state = named_state(self.optimizer_, self.module_)
             self.stored_optimizer = {"optimizer": self._optimizer_name(), "state": state}
+            # The weights of the best epoch are no average: from them a new one begins.
+            if self._average is not None and not self.plan.best:
+                self.stored_optimizer["average"] = self._average.raw()
         self.plan = self._average = self._schedule = self._progress = None
         self.module_.zero_grad(set_to_none=True)
         self._set_training(False)
@@ -167,6 +174,8 @@ class Net(NeuralNet):
         """Train, validate, keep the best; one pass of the loop is an epoch."""
         train, valid = X
         plan, self._asked_to_stop = self.plan, False
+        # A mask of the user's, say, may be infinite from the start.
+        before = not_finite(self._trained())
         # Parts of a new network are in modes of their own.
         super()._set_training(True)
         self._schedule = Schedule(plan.lr_schedule, self.optimizer_, len(train) * epochs)
@@ -187,7 +196,7 @@ class Net(NeuralNet):
                     stop = self._after_epoch(valid is not None) or self._asked_to_stop
                 if stop:
                     break
-        self._finish()
+        self._finish(before)
         return self
 
     def averaged(self):
@@ -222,11 +231,14 @@ class Net(NeuralNet):
             stop = bool(plan.after_epoch(self)) or stop
         return stop
 
-    def _finish(self):
+    def _finish(self, not_finite_before):
         if self.plan.best:
             self._trained().load_state_dict(self.plan.best["state"])
         elif self._average is not None:
             self._average.swap()
+        # The losses are those before each step: of the last step only the weights tell.
+        if not_finite(self._trained()) - not_finite_before:
+            raise diverged("weights are not finite after", len(self.history))
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Go over the batches once; sums stay on the device until the end of the epoch."""
@@ -251,10 +263,7 @@ class Net(NeuralNet):
         # Nothing known of any weight is no loss, and not one of 0.
         loss = loss / weight if weight else float("nan")
         if training and weight and not np.isfinite(loss):
-            raise ValueError(
-                f"The training loss is {loss} in epoch {len(self.history)}: the fit has "
-                "diverged. Lower lr, or set clip_norm."
-            )
+            raise diverged(f"training loss is {loss} in", len(self.history))
         self.history.record(f"{prefix}_batch_count", len(losses))
         self.history.record(f"{prefix}_loss", loss)
         self.history.record(f"{prefix}_accuracy", right / known if known else float("nan"))

@@ -3,6 +3,7 @@
 import os
 from numbers import Real
 
+import numpy as np
 from torch import nn
 
 from sklearn_cxr.neural_network._backbones import build_backbone
@@ -120,11 +121,12 @@ class TransferClassifier(BaseNetworkClassifier):
 
     weight_averaging : float or None, default=0.998
         Decay, in [0, 1), of an exponential moving average of the weights over the steps, which
-        validation and predictions then use. 0.998 reaches some 500 steps back.
+        validation and predictions then use. 0.998 reaches some 500 steps back. A fit that goes on
+        trains from the weights of the last step, unless an early stop kept those of an epoch.
 
     early_stopping : bool, default=False
         Whether training ends after `patience` epochs without a lower validation loss; the
-        weights of the best epoch are then kept.
+        weights of the best epoch are then kept: of this fit, also where it goes on from another.
 
     patience : int, default=5
         Epochs without a gain that `early_stopping` waits for.
@@ -135,7 +137,7 @@ class TransferClassifier(BaseNetworkClassifier):
         ``lr_schedule="plateau"`` need one, else nothing is held out.
 
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights of the previous fit.
+        Whether ``fit`` goes on from the weights of the previous fit, with the same structure.
 
     tta : {"flip", "shift"}, sequence of them or None, default=None
         Views whose probabilities are averaged: mirror image, small shifts.
@@ -329,9 +331,15 @@ class TransferClassifier(BaseNetworkClassifier):
 
     def _settle(self, rows, weight):
         self.levels_ = check_levels(rows, self.value_range, type(self).__name__)
-        self._spec = {name: getattr(self, name) for name in ("backbone", "channels", "dropout")}
-        self._spec["head"] = check_widths("head", self.head)
-        self._spec["auxiliary"] = self.auxiliary_weight > 0
+        self._spec = self._structure()
+
+    def _levels_of_now(self, rows):
+        return check_levels(np.asarray(rows[:0]), self.value_range, type(self).__name__)
+
+    def _structure(self):
+        spec = {name: getattr(self, name) for name in ("backbone", "channels", "dropout")}
+        spec["head"] = check_widths("head", self.head)
+        return spec | {"auxiliary": self.auxiliary_weight > 0}
 
     def _initial(self):
         backbone = self._backbone(weights=self.weights, sha256=self.sha256)

@@ -1,5 +1,8 @@
 """Networks of the user's own are told apart by their code."""
 
+import abc
+import copy
+import functools
 import os
 import re
 import subprocess
@@ -62,6 +65,12 @@ class Own:
         return []
     def __repr__(self):
         return "Own()"
+    names = {"e", "f", "g", "h"}
+    table = {"sizes": (1, 2), "names": frozenset("abcd")}
+WORDS = {"i", "j", "k", "l"}
+def used(self):
+    return WORDS
+Own.used = used
 print(code.code_hash(Own()))
 """
 
@@ -120,6 +129,100 @@ def test_all_that_an_own_module_holds_counts(kind):
     one, other = DIFFERENT[kind]
     assert code_hash(Holding(one)) == code_hash(Holding(one))
     assert code_hash(Holding(one)) != code_hash(Holding(other))
+
+
+def with_class_value(value):
+    return type("Own", (Holding,), {"value_of_all": value, "__qualname__": "Own"})()
+
+
+CLASS_VALUES = DIFFERENT | {
+    "cached property": [
+        functools.cached_property(lambda self: 2),
+        functools.cached_property(lambda self: 3),
+    ],
+    "cached function": [
+        functools.lru_cache(lambda x: 2 * x),
+        functools.lru_cache(lambda x: 3 * x),
+    ],
+    "partial method": [
+        functools.partialmethod(Holding.helper, 1),
+        functools.partialmethod(Holding.helper, 2),
+    ],
+    "property": [property(lambda self: 2), property(lambda self: 3)],
+}
+
+
+@pytest.mark.parametrize("kind", CLASS_VALUES)
+def test_all_that_the_class_of_an_own_module_holds_counts(kind):
+    one, other = CLASS_VALUES[kind]
+    assert code_hash(with_class_value(one)) == code_hash(with_class_value(one))
+    assert code_hash(with_class_value(one)) != code_hash(with_class_value(other))
+
+
+def test_slots_and_abstract_classes_go_through():
+    class Abstract(abc.ABC):
+        __slots__ = ("slot",)
+
+        @abc.abstractmethod
+        def forward(self, images):
+            """What each has to have."""
+
+    class Own(Doubled, Abstract):
+        module = np
+
+    assert code_hash(Own()) == code_hash(Own())
+
+
+def test_a_class_that_holds_its_own_instance_ends():
+    class Own(Doubled):
+        pass
+
+    Own.usual = [Own()]
+    assert code_hash(Own()) == code_hash(Own())
+
+
+def test_what_a_class_shares_with_its_instance_is_not_shared_in_a_copy():
+    class Own(Doubled):
+        sizes = ([1, 2], [3])
+
+        def __init__(self):
+            super().__init__()
+            self.sizes_of_this = self.sizes
+
+    one = Own()
+    assert code_hash(copy.deepcopy(one)) == code_hash(one)
+
+
+SHIFT = [1.0, 2.0]
+UNUSED = 1
+
+
+class Shifted(nn.Module):
+    def forward(self, images):
+        return [images + shift for shift in SHIFT]
+
+
+GLOBALS = {
+    "number": 3.5,
+    "text": "other",
+    "list": [1.0, 2.5],
+    "dict": {"a": (1, [2])},
+    "array": np.arange(2.0),
+    "tensor": torch.arange(2.0),
+}
+
+
+@pytest.mark.parametrize("kind", GLOBALS)
+def test_globals_that_a_method_uses_count(kind, monkeypatch):
+    before = code_hash(Shifted())
+    assert code_hash(Shifted()) == before
+    monkeypatch.setitem(globals(), "SHIFT", GLOBALS[kind])
+    changed = code_hash(Shifted())
+    assert changed != before
+    monkeypatch.setitem(globals(), "UNUSED", 2)
+    assert code_hash(Shifted()) == changed
+    monkeypatch.setitem(globals(), "SHIFT", [1.0, 2.0])
+    assert code_hash(Shifted()) == before
 
 
 def test_buffers_that_no_state_has_and_methods_count():

@@ -62,6 +62,58 @@ class Both(nn.Module):
         return tokens, None
 
 
+LAST = np.arange(10.0).reshape(2, 5)
+
+
+class ChannelsLast(nn.Module):
+    """A convolution, then a dense layer at each place, as in ConvNeXt and Swin."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 5, 3, padding=1)
+        self.last = nn.Linear(5, 2, bias=False)
+        self.last.weight.data = torch.as_tensor(LAST, dtype=torch.float32)
+
+    def forward(self, images):
+        return self.last(self.first(images).permute(0, 2, 3, 1)).mean(dim=(1, 2))
+
+
+class Fixed(ChannelsLast):
+    """Takes images of one size only."""
+
+    def forward(self, images):
+        assert images.shape[2:] == (8, 8), "one size only"
+        return super().forward(images)
+
+
+class SaysNHWC(Fixed):
+    """Says of its maps what timm's networks say."""
+
+    output_fmt = "NHWC"
+
+    def __init__(self):
+        super().__init__()
+        self.kept = nn.Identity()
+
+    def forward(self, images):
+        assert images.shape[2:] == (8, 8), "one size only"
+        return self.kept(self.first(images).permute(0, 2, 3, 1)).mean(dim=(1, 2))
+
+
+class Growing(nn.Module):
+    """All dimensions of a map grow with the images; and windows are as many as rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.windows, self.grown = nn.Identity(), nn.Identity()
+
+    def forward(self, images):
+        n, _, height, width = images.shape
+        windows = self.windows(images.reshape(n * 4, -1, height // 2, width // 2))
+        places = images[:, :1].expand(n, height, height, width)
+        return self.grown(places).mean(dim=(1, 2)) + windows.mean()
+
+
 @pytest.fixture
 def films():
     return np.random.default_rng(0).integers(0, 256, (14, 8, 8), dtype=np.uint8)
@@ -201,6 +253,30 @@ class TestLayers:
         np.testing.assert_array_equal(
             both, tiny(backbone=Tokens, layer="norm").fit_transform(films)
         )
+
+    def test_channels_of_maps_are_found_wherever_they_are(self, films):
+        """Fixed are a network that takes one size only, and a class that tells of itself."""
+        for body in (ChannelsLast, Fixed):
+            out = tiny(backbone=body, layer="last", precision="float64").fit(films)
+            by_hand_last = by_hand(out.backbone_.body.first, films)
+            np.testing.assert_allclose(out.transform(films), by_hand_last @ LAST.T, atol=1e-12)
+            again = pickle.loads(pickle.dumps(out))
+            np.testing.assert_array_equal(again.transform(films), out.transform(films))
+            first = tiny(backbone=body, layer="first", precision="float64").fit_transform(films)
+            np.testing.assert_allclose(first, by_hand_last, atol=1e-12)
+
+    def test_timms_word_on_its_maps_is_taken(self, films):
+        fitted = tiny(backbone=SaysNHWC, layer="kept").fit(films)
+        assert fitted.n_features_out_ == 5
+        assert tiny(backbone=SaysNHWC, layer="first").fit(films).n_features_out_ == 5
+
+    def test_maps_without_a_dimension_of_channels_raise(self, films):
+        with pytest.raises(ValueError, match=r"layer='grown' .*\(1, 8, 8, 8\) .*no dimension is"):
+            tiny(backbone=Growing, layer="grown").fit(films)
+
+    def test_a_layer_within_windows_of_the_images_raises(self, films):
+        with pytest.raises(ValueError, match=r"with 4 rows for 1 image\(s\), as layers within"):
+            tiny(backbone=Growing, layer="windows").fit(films)
 
     def test_an_unknown_name_is_answered_with_near_ones(self, films):
         with pytest.raises(ValueError, match=r"layer='block.1'.*blocks\.1.*top are stem, blocks"):

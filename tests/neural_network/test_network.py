@@ -166,6 +166,32 @@ def test_what_is_frozen_stays_in_evaluation_mode(trained, modes):
     assert not any(module.training for module in body.modules())
 
 
+class WithoutParameters(nn.Module):
+    """Statistics, and dropout, without parameters in either stage."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 2, 3)
+        self.norm1 = nn.BatchNorm2d(2, affine=False)
+        self.stage2 = nn.Sequential(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2, affine=False))
+
+    def forward(self, images):
+        return self.stage2(self.norm1(self.conv1(images))).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("trained", "learns"),
+    [((), (False, False)), (("stage2.",), (False, True)), (("",), (True, True))],
+)
+def test_statistics_without_parameters_are_frozen_by_their_place(trained, learns):
+    body = BackboneBody(WithoutParameters(), make_head(2, 1))
+    body.freeze(trained)
+    body.train()(torch.rand(4, 1, 8, 8))
+    seen = body.backbone.norm1, body.backbone.stage2[1]
+    assert tuple(norm.training for norm in seen) == learns
+    assert tuple(norm.num_batches_tracked.item() for norm in seen) == tuple(map(int, learns))
+
+
 def test_branches_answer_in_training_only():
     body = BackboneBody(Stages(), make_head(2, 1), nn.ModuleList([make_head(2, 1)]))
     images = torch.rand(4, 1, 8, 8)

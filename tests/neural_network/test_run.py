@@ -272,11 +272,13 @@ def test_averaged_weights_are_the_average_of_the_steps():
         torch.testing.assert_close(value, expected[name])
 
 
+@pytest.mark.parametrize("averaging", [None, 0.9])
 @pytest.mark.parametrize("make", [cnn, dense, transfer])
-def test_parts_of_the_whole_are_the_fit(make):
+def test_parts_of_the_whole_are_the_fit(make, averaging):
     """All rows in each call, so that the parts say the same of the grey levels as the whole."""
     images = X.reshape(24, -1) if make is dense else X
     same = {} if make is cnn else {"dropout": 0.0}
+    same["weight_averaging"] = averaging
     fitted = exact(make, max_epochs=3, **same).fit(images, Y)
     parts = exact(make, **same)
     for _ in range(3):
@@ -288,14 +290,78 @@ def test_parts_of_the_whole_are_the_fit(make):
     np.testing.assert_allclose(parts.history_.train_loss, fitted.history_.train_loss)
 
 
-def test_going_on_is_one_long_fit():
-    once = exact(cnn, max_epochs=6).fit(X, Y)
-    twice = exact(cnn, max_epochs=3, warm_start=True).fit(X, Y).fit(X, Y)
+@pytest.mark.parametrize("averaging", [None, 0.9])
+def test_going_on_is_one_long_fit(averaging):
+    params = {"weight_averaging": averaging}
+    once = exact(cnn, max_epochs=6, **params).fit(X, Y)
+    twice = exact(cnn, max_epochs=3, warm_start=True, **params).fit(X, Y).fit(X, Y)
     assert_same_weights(twice, once, rtol=1e-9)
+    stored = exact(cnn, max_epochs=3, warm_start=True, **params).fit(X, Y)
+    assert_same_weights(pickle.loads(pickle.dumps(stored)).fit(X, Y), once, rtol=1e-9)
     assert twice.n_iter_ == 6
     assert len(twice.history_) == 6
     anew = exact(cnn, max_epochs=3).fit(X, Y).fit(X, Y)
     assert anew.n_iter_ == 3
+
+
+def test_an_average_of_other_parts_or_of_the_best_epoch_begins_anew():
+    """The head alone was trained at first; then all is, from where the fit had ended."""
+    params = {"warm_start": True, "weight_averaging": 0.9, "dropout": 0.0, "head": (3,)}
+    clf = exact(transfer, fine_tune="head", max_epochs=2, **params).fit(X, Y)
+    before = weights_of(clf)
+    clf.set_params(fine_tune="all", lr=1e-12, max_epochs=1).fit(X, Y)
+    for name, value in weights_of(clf).items():
+        if name.startswith("body.head."):
+            np.testing.assert_allclose(value, before[name], atol=1e-9)
+    clf.set_params(early_stopping=True, validation_fraction=0.3, max_epochs=3, lr=0.1)
+    clf.fit(X, Y, groups=PATIENTS)
+    assert "average" not in clf.net_.stored_optimizer
+
+
+CHANGED = {
+    "head": (transfer, {"head": (5,)}),
+    "channels": (transfer, {"channels": "sum"}),
+    "backbone": (transfer, {"backbone": StagedBackbone}),
+    "auxiliary_weight": (transfer, {"auxiliary_weight": 0.5}),
+    "value_range": (transfer, {"value_range": (0, 250)}),
+    "hidden": (dense, {"hidden": (4, 4)}),
+    "activation": (dense, {"activation": "tanh"}),
+    "standardize": (dense, {"standardize": False}),
+    "dropout": (dense, {"dropout": 0.5}),
+    "architecture": (cnn, {"architecture": "baseline"}),
+    "dense": (cnn, {"dense": (4,)}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_going_on_with_another_structure_raises_and_keeps_the_fit(name, method):
+    make, params = CHANGED[name]
+    images = X.reshape(24, -1) if make is dense else X
+    clf = make(warm_start=True, max_epochs=1).fit(images, Y)
+    before, usual = clf.predict_proba(images), {key: getattr(clf, key) for key in params}
+    clf.set_params(**params)
+    with pytest.raises(ValueError, match=rf"another {name} \(.*clone .*warm_start=False"):
+        getattr(clf, method)(images, Y)
+    np.testing.assert_array_equal(clf.predict_proba(images), before)
+    getattr(clf.set_params(**usual), method)(images, Y)
+    assert clf.n_iter_ == 2
+
+
+def test_going_on_with_the_same_structure_in_other_words():
+    clf = dense([8], warm_start=True, max_epochs=1).fit(X.reshape(24, -1), Y)
+    assert clf.set_params(hidden=np.array([8])).fit(X.reshape(24, -1), Y).n_iter_ == 2
+    made = functools.partial(TinyConvNet, image_shape=(9, 9, 1))
+    clf = cnn(made, warm_start=True, max_epochs=1).fit(X, Y)
+    again = functools.partial(TinyConvNet, image_shape=(9, 9, 1))
+    assert clf.set_params(architecture=again).fit(X, Y).n_iter_ == 2
+    own = known_network()
+    clf = pickle.loads(pickle.dumps(cnn(own, warm_start=True, max_epochs=1).fit(X, Y)))
+    assert clf.fit(X, Y).n_iter_ == 2
+    with pytest.raises(ValueError, match=r"another architecture \(a TinyConvNet, now a Tiny"):
+        clf.set_params(architecture=known_network(1)).fit(X, Y)
+    clf = transfer(warm_start=True, max_epochs=1).fit(X, Y)
+    assert clf.set_params(value_range=(0, 255)).fit(X, Y).n_iter_ == 2
 
 
 def test_going_on_draws_anew():
@@ -385,6 +451,33 @@ class Greedy(nn.Module):
         if len(images) > (self.limit if self.training else 11):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.")
         return self.inner(images)
+
+
+@pytest.mark.parametrize("averaging", [None, 0.9])
+@pytest.mark.parametrize("make", [cnn, dense])
+def test_divergence_in_the_last_step_raises(make, averaging):
+    """Its loss is that of the initial weights, which is finite."""
+    images = X.reshape(24, -1) if make is dense else X
+    clf = make(optimizer="sgd", lr=1e308, max_epochs=1, batch_size=1000)
+    clf.set_params(weight_averaging=averaging)
+    with pytest.raises(
+        ValueError, match=r"not finite after epoch 1: the fit has diverg.*Lower lr"
+    ):
+        clf.fit(images, Y)
+    with pytest.raises(NotFittedError):
+        clf.predict(images)
+
+
+class Masked(TinyConvNet):
+    """Has a constant that is infinite from the start."""
+
+    def __init__(self, image_shape, n_outputs):
+        super().__init__(image_shape, n_outputs)
+        self.register_buffer("mask", torch.full((2,), -torch.inf))
+
+
+def test_infinite_constants_are_no_divergence():
+    assert np.isfinite(cnn(Masked).fit(X, Y).predict_proba(X)).all()
 
 
 @pytest.mark.parametrize(
