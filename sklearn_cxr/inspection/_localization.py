@@ -134,6 +134,8 @@ def localization_report(
     """
     maps = [_check_map(number, values) for number, values in enumerate(maps)]
     boxes, rows = check_boxes(boxes, rows, maps, caller=_CALLER)
+    if not len(boxes):
+        raise ValueError(f"{_CALLER} got no box that is not NaN; there is nothing to measure.")
     thresholds = _check_thresholds(thresholds)
     patients = None
     if groups is not None:
@@ -232,7 +234,7 @@ def check_boxes(boxes, rows, maps, *, caller):
     Returns
     -------
     boxes : ndarray of shape (n, 4)
-        Those that are not NaN.
+        Those that are not NaN; there may be none.
 
     rows : ndarray of shape (n,), dtype int
         Number of the map of each.
@@ -245,7 +247,9 @@ def check_boxes(boxes, rows, maps, *, caller):
                 "and h."
             )
         boxes = boxes[list("xywh")].to_numpy(dtype=np.float64)
-    boxes = check_array(boxes, dtype=np.float64, ensure_all_finite="allow-nan")
+    boxes = check_array(
+        boxes, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=0
+    )
     if boxes.shape[1] != 4:
         raise ValueError(
             f"{caller} got boxes of shape {boxes.shape}; expected (n, 4): x, y, width, height."
@@ -267,8 +271,6 @@ def check_boxes(boxes, rows, maps, *, caller):
             f"0 to {len(maps) - 1}."
         )
     there = ~np.isnan(boxes).any(axis=1)
-    if not there.any():
-        raise ValueError(f"{caller} got no box that is not NaN; there is nothing to measure.")
     boxes, rows = boxes[there], rows[there]
     for box, row in zip(boxes, rows, strict=True):
         _check_box(box, row, np.shape(maps[row]), caller)

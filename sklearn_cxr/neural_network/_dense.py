@@ -45,7 +45,8 @@ class Standardize(nn.Module):
         Tensor of shape (n, n_features)
             The features.
         """
-        exact = torch.float64 if dtype == torch.float64 else torch.float32
+        # Cast before it, a column far from zero would lose what tells its rows apart.
+        exact = torch.float64 if torch.float64 in (dtype, batch.dtype) else torch.float32
         key = exact, batch.device
         if key not in self._constants:
             self._constants[key] = [

@@ -56,8 +56,10 @@ def channel_moments(rows, weight, n_channels):
         second = second + here @ np.einsum("ipc,ipc->ic", values, values)
     mean = first / total
     variance = np.maximum(second / total - mean**2, 0)
-    # Rounding leaves a trace of variance in constant images.
-    constant = variance <= 1e-12 * (mean + shift) ** 2
+    # Rounding leaves a trace of variance in constant images: in the difference of the squares,
+    # and where the shift itself was rounded.
+    rounding = 64 * np.finfo(np.float64).eps * (mean + shift)
+    constant = variance <= 1e-12 * mean**2 + rounding**2
     return mean + shift, np.where(constant, 1.0, np.sqrt(variance))
 
 

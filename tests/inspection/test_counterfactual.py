@@ -220,3 +220,13 @@ def test_counterfactuals_drawn(films, model):
     assert display.axes_[0, -1].get_title() == "p(well)"
     change = np.asarray(display.axes_[0, -2].images[0].get_array())
     assert change == pytest.approx(result.images[0, -1] - result.images[0, 0])
+
+
+def test_films_without_a_box_are_drawn_without_one():
+    maps, X = np.ones((3, 16, 16)), np.zeros((3, 16, 16), dtype=np.uint8)
+    boxes = np.full((3, 4), np.nan)
+    display = ActivationMapDisplay.from_maps(maps, X, boxes=boxes)
+    assert [len(film) for film in display.boxes] == [0, 0, 0]
+    boxes[2] = 1, 1, 4, 4
+    display = ActivationMapDisplay.from_maps(maps, X, boxes=boxes, n_images=2)
+    assert [len(film) for film in display.boxes] == [0, 0]

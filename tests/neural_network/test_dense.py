@@ -78,6 +78,14 @@ def test_constant_and_large_features():
     assert clf.scale_[10] == 1
 
 
+@pytest.mark.parametrize("distance", [1e6, 1e9])
+def test_columns_far_from_zero_keep_what_tells_rows_apart(distance):
+    near, far = (X - 1000) / 50, (X - 1000) / 50 + distance
+    probabilities = [dense().fit(rows, Y).predict_proba(rows) for rows in (near, far)]
+    # The distance itself costs some digits: 1e9 has steps of 1e-7.
+    np.testing.assert_allclose(*probabilities, atol=1e-4)
+
+
 def test_names_of_features():
     frame = pd.DataFrame(X, columns=[f"densenet121_{i}" for i in range(10)])
     clf = dense().fit(frame, Y)
