@@ -111,8 +111,10 @@ def split_column(column, edges=None):
         names = sorted(known.unique(), key=lambda v: (isinstance(v, str), v))
         at = {value: code for code, value in enumerate(names)}
         codes[~missing] = [at[value] for value in known]
-    parts = {str(name): codes == code for code, name in enumerate(names)}
-    # A column may say so in words as well.
+    parts = {}
+    # Values that read alike are one part: 1 and "1", or a missing one and the word for it.
+    for code, name in enumerate(names):
+        parts[str(name)] = parts.get(str(name), False) | (codes == code)
     parts[UNKNOWN] = parts.pop(UNKNOWN, False) | missing
     return [(name, chosen) for name, chosen in parts.items() if chosen.any()]
 

@@ -227,3 +227,11 @@ def test_edges_of_many_digits_are_told_apart(films):
     report = subgroup_report(y, score, frame=frame.assign(day=days), columns=["day"])
     assert report.index.is_unique
     assert report.loc["day", "n_images"].tolist() == [75] * 4
+
+
+def test_values_that_read_alike_are_one_part(films):
+    y, score, frame, _ = films
+    view = pd.Series(np.where(np.arange(300) < 120, 1, 2), dtype=object)
+    view[:50] = "1"
+    report = subgroup_report(y, score, frame=frame.assign(view=view), columns=["view"])
+    assert report.loc["view", "n_images"].to_dict() == {"1": 120, "2": 180}
