@@ -267,7 +267,7 @@ class ImageGridDisplay:
         columns = min(n_columns, len(self.images))
         shape = (-(-len(self.images) // columns), columns)
         self.figure_, self.axes_ = axes_grid(
-            ax, shape, cell=(2.2, 2.6), caller="ImageGridDisplay.plot"
+            ax, shape, cell=(2.2, 2.8), caller="ImageGridDisplay.plot"
         )
         for number, axis in enumerate(self.axes_.ravel()):
             if number >= len(self.images):
