@@ -24,16 +24,50 @@ NEVER_BY_A_ROOM = {
 NETWORKS = {"skorch", "torch", "torchvision"}
 ROOMS_OF_NETWORKS = ("feature_extraction", "neural_network")
 
-# Prints the top-level modules that are loaded once STATEMENT has run.
-LOADED = """
-import json, sys
-{statement}
-print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
+# Importing PyTorch takes seconds, so one process answers what can be asked in one: which modules
+# each group of rooms loads, in which order, with which warnings, and then room by room.
+ROOMS = """
+import importlib, json, sys, warnings
+
+def loaded():
+    return sorted({{name.partition(".")[0] for name in sys.modules}})
+
+def public(room):
+    module = importlib.import_module("sklearn_cxr." + room)
+    for name in module.__all__:
+        getattr(module, name)
+
+answer = {{}}
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for kind, rooms in {kinds!r}.items():
+        for room in rooms:
+            public(room)
+        answer[kind] = loaded()
+answer["warnings"] = [str(warning) for warning in caught if "sklearn_cxr" in warning.filename]
+answer["others"] = [name for name in sys.modules if not name.startswith("sklearn_cxr")]
+
+# Forgetting the package between two rooms is the same as a new process, and faster.
+answer["missing"] = {{}}
+for room in (room for rooms in {kinds!r}.values() for room in rooms):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn_cxr"]:
+        del sys.modules[name]
+    namespace = {{}}
+    exec("from sklearn_cxr." + room + " import *", namespace)
+    names = sys.modules["sklearn_cxr." + room].__all__
+    answer["missing"][room] = [name for name in names if name not in namespace]
+print(json.dumps(answer))
 """
 
-# Everything but this library comes first, so that a new filter can only be its own.
-FILTERS = """
+# What the dependencies load by themselves; and everything but this library before its rooms, so
+# that a new filter can only be its own.
+DEPENDENCIES = """
 import contextlib, importlib, json, sys, warnings
+answer = {{}}
+for kind, names in {kinds!r}.items():
+    for name in names:
+        importlib.import_module(name)
+    answer[kind] = sorted({{name.partition(".")[0] for name in sys.modules}})
 for name in json.loads(sys.stdin.read()):
     # Some names in sys.modules are aliases or parts of packages that are made on the way.
     with contextlib.suppress(ImportError):
@@ -42,32 +76,8 @@ before = list(warnings.filters), warnings.showwarning
 for room in {rooms!r}:
     importlib.import_module("sklearn_cxr." + room)
 assert "sklearn_cxr.preprocessing" in sys.modules
-print(json.dumps((list(warnings.filters), warnings.showwarning) == before))
-"""
-
-MODULES_IN_ORDER = """
-import importlib, json, sys, warnings
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    for room in {rooms!r}:
-        importlib.import_module("sklearn_cxr." + room)
-own = [str(warning) for warning in caught if "sklearn_cxr" in warning.filename]
-others = [name for name in sys.modules if not name.startswith("sklearn_cxr")]
-print(json.dumps([others, own]))
-"""
-
-# Forgetting the package between two rooms is the same as a new process, and faster.
-ROOM_BY_ROOM = """
-import importlib, json, sys
-missing = {{}}
-for room in {rooms!r}:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn_cxr"]:
-        del sys.modules[name]
-    namespace = {{}}
-    exec("from sklearn_cxr." + room + " import *", namespace)
-    public = sys.modules["sklearn_cxr." + room].__all__
-    missing[room] = [name for name in public if name not in namespace]
-print(json.dumps(missing))
+answer["filters are the same"] = (list(warnings.filters), warnings.showwarning) == before
+print(json.dumps(answer))
 """
 
 
@@ -83,48 +93,45 @@ def run(program, *, stdin=""):
     return json.loads(done.stdout)
 
 
-def loaded_by(statement):
-    return set(run(LOADED.format(statement=statement)))
+@pytest.fixture(scope="module")
+def rooms():
+    kinds = {
+        "plain": [room for room in sklearn_cxr._ROOMS if room not in ROOMS_OF_NETWORKS],
+        "networks": list(ROOMS_OF_NETWORKS),
+    }
+    return run(ROOMS.format(kinds=kinds))
+
+
+@pytest.fixture(scope="module")
+def dependencies(rooms):
+    kinds = {"plain": ["skimage"], "networks": ["skorch", "torch", "torchvision"]}
+    program = DEPENDENCIES.format(kinds=kinds, rooms=sklearn_cxr._ROOMS)
+    return run(program, stdin=json.dumps(rooms["others"]))
 
 
 def test_the_package_alone_loads_no_dependency():
-    loaded = loaded_by("import sklearn_cxr")
+    loaded = set(run("import json, sys, sklearn_cxr; print(json.dumps(list(sys.modules)))"))
     assert "sklearn_cxr" in loaded
-    dependencies = {"imblearn", "joblib", "numpy", "pandas", "PIL", "scipy", "skimage", "sklearn"}
-    assert not loaded & (NEVER_BY_A_ROOM | NETWORKS | dependencies)
+    names = {"imblearn", "joblib", "numpy", "pandas", "PIL", "scipy", "skimage", "sklearn"}
+    assert not loaded & (NEVER_BY_A_ROOM | NETWORKS | names)
 
 
-def assert_only_by(found, dependencies):
-    """What was found has to be what the dependencies load; they are asked where it is any."""
-    assert not found or not found - loaded_by(dependencies)
-
-
-def public_names_of(rooms):
-    return "import sklearn_cxr\n" + "\n".join(
-        f"[getattr(sklearn_cxr.{room}, name) for name in sklearn_cxr.{room}.__all__]"
-        for room in rooms
-    )
-
-
-def test_the_rooms_load_no_heavy_and_no_optional_dependency():
-    rooms = [room for room in sklearn_cxr._ROOMS if room not in ROOMS_OF_NETWORKS]
-    loaded = loaded_by(public_names_of(rooms))
+def test_the_rooms_load_no_heavy_and_no_optional_dependency(rooms, dependencies):
+    loaded = set(rooms["plain"])
     assert {"numpy", "sklearn", "sklearn_cxr"} <= loaded
     # Older versions of scikit-image load pooch by themselves where it is installed.
-    assert_only_by(loaded & (NEVER_BY_A_ROOM | NETWORKS), "import skimage")
+    assert loaded & (NEVER_BY_A_ROOM | NETWORKS) <= set(dependencies["plain"])
 
 
-def test_the_rooms_of_networks_load_no_optional_dependency():
-    loaded = loaded_by(public_names_of(ROOMS_OF_NETWORKS))
+def test_the_rooms_of_networks_load_no_optional_dependency(rooms, dependencies):
+    loaded = set(rooms["networks"])
     assert NETWORKS - {"torchvision"} <= loaded
-    assert_only_by(loaded & NEVER_BY_A_ROOM, "import skimage, skorch, torch, torchvision")
+    assert loaded & NEVER_BY_A_ROOM <= set(dependencies["networks"])
 
 
-def test_each_room_can_be_the_first_thing_that_is_imported():
+def test_each_room_can_be_the_first_thing_that_is_imported(rooms):
     """A circular import shows only where nothing else of the package was imported before."""
-    assert run(ROOM_BY_ROOM.format(rooms=sklearn_cxr._ROOMS)) == {
-        room: [] for room in sklearn_cxr._ROOMS
-    }
+    assert rooms["missing"] == {room: [] for room in sklearn_cxr._ROOMS}
 
 
 def test_all_and_dir_name_the_rooms():
@@ -137,9 +144,7 @@ def test_a_misspelt_room_is_an_attribute_error():
         sklearn_cxr.preprocesing  # noqa: B018 - the access itself raises
 
 
-def test_imports_leave_the_warning_filters_alone_and_warn_of_nothing():
-    rooms = sklearn_cxr._ROOMS
-    others, own_warnings = run(MODULES_IN_ORDER.format(rooms=rooms))
-    assert own_warnings == []
-    assert "sklearn.base" in others
-    assert run(FILTERS.format(rooms=rooms), stdin=json.dumps(others)) is True
+def test_imports_leave_the_warning_filters_alone_and_warn_of_nothing(rooms, dependencies):
+    assert rooms["warnings"] == []
+    assert "sklearn.base" in rooms["others"]
+    assert dependencies["filters are the same"] is True
