@@ -314,6 +314,17 @@ def test_rows_that_are_taken_from_a_dask_array_stay_in_their_chunks(client):
         assert {key for key in graph if key[0] == chunked.name} == {(chunked.name, source, 0, 0)}
 
 
+def test_splits_in_any_order_on_a_dask_array(client):
+    da = pytest.importorskip("dask.array", reason="dask comes with the extra 'distributed'")
+    images = np.random.default_rng(0).integers(0, 256, (60, 5, 5), dtype=np.uint8)
+    y, order = np.arange(60) % 2, np.random.default_rng(1).permutation(60)
+    splits = [(order[:40], order[40:]), (order[20:], order[:20])]
+    model = PixelLogisticRegressionCV(Cs=[1e-3, 1e-1], cv=splits)
+    given = {"y": y, "groups": np.arange(60)}
+    spread = clone(model).fit(da.from_array(images, chunks=(25, 5, 5)), **given)
+    np.testing.assert_allclose(spread.scores_, clone(model).fit(images, **given).scores_)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_chunks_without_a_row(client, dtype):
     da = pytest.importorskip("dask.array", reason="dask comes with the extra 'distributed'")

@@ -22,6 +22,7 @@ from sklearn_cxr.datasets._files import (
     walk_files,
 )
 from sklearn_cxr.datasets._folder_tables import (
+    alike_patients,
     as_text,
     check_columns,
     check_patients,
@@ -141,7 +142,17 @@ def _groups(paths, given, pattern, where):
                 f"group_pattern={pattern!r} finds no patient in the names of {len(strangers)} "
                 f"images ({shorten(strangers)})."
             )
-        return np.array([match[1] for match in matches], dtype=str)
+        found = [match[1] for match in matches]
+        alike = alike_patients(found)
+        if alike:
+            # No error: the numbers of two sites or labels may well meet, as those of Kermany do.
+            warn(
+                f"{where}: group_pattern={pattern!r} finds patients that differ in leading zeros "
+                f"only ({alike}), and takes them for different ones. If they are one, write its "
+                "files alike; if not, let the pattern take the letters before the number too.",
+                LeakageRiskWarning,
+            )
+        return np.array(found, dtype=str)
     warn(
         f"{where}: patients are not known, so each image is its own group (byte-identical files "
         "share one). Images of one patient may fall on both sides of a split; name the patients "

@@ -68,12 +68,17 @@ def check_spelling(values, column, where):
         )
 
 
+def alike_patients(values):
+    """First few ids that differ in leading zeros or decimals only, for a message; "" without."""
+    return _written_twice(values, lambda text: _without_decimals(text).lstrip("0"))
+
+
 def check_patients(values, column, where):
     """Raise where ids differ in leading zeros or decimals only, such as 007, 7 and 7.0.
 
     They may be one patient, and a patient on both sides of a split is worse than an error.
     """
-    twice = _written_twice(values, lambda text: _without_decimals(text).lstrip("0"))
+    twice = alike_patients(values)
     if twice:
         raise DatasetError(
             f"{where}, column {column!r}: the same number or name is written in several ways, "
@@ -127,9 +132,10 @@ def resolve_paths(names, *, root, files, where):
             resolved.append(path)
             continue
         found = by_name.get(name, [])
-        if len(set(real_files(found))) > 1:
+        # Links to one file are one file; asking takes longer than all else here.
+        if len(found) > 1 and len(real := set(real_files(found))) > 1:
             raise DatasetError(
-                f"{where}: {name!r} is the name of {len(found)} files below {root} "
+                f"{where}: {name!r} is the name of {len(real)} files below {root} "
                 f"({shorten(found)}); write the path relative to that folder."
             )
         resolved.append(found[0] if found else None)

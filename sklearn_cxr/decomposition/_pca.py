@@ -325,11 +325,11 @@ def _float_dtype(X):
 def _leading_axes(design, mean, n_components, total):
     """Axes by Lanczos iteration over passes, or None and None where many of them are wanted."""
     most = min(design.shape) // 5
-    k = n_components if isinstance(n_components, Integral) else 16
+    k = n_components if isinstance(n_components, Integral) else min(16, most)
     scatter = LinearOperator(
         (design.shape[1],) * 2, matvec=lambda v: design.scatter(v.ravel(), mean), dtype=np.float64
     )
-    while n_components is not None and total > 0 and k <= most:
+    while n_components is not None and total > 0 and 0 < k <= most:
         start = check_random_state(0).uniform(-1, 1, design.shape[1])
         values, vectors = eigsh(scatter, k=k, which="LA", v0=start, tol=_TOLERANCE)
         values, axes = np.clip(values[::-1], 0, None), vectors[:, ::-1].T

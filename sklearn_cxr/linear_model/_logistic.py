@@ -10,7 +10,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
-from sklearn_cxr.linear_model._base import BasePixelClassifier
+from sklearn_cxr.linear_model._base import BasePixelClassifier, whole_or_not_at_all
 from sklearn_cxr.linear_model._gram import Reduced, gram_pays
 from sklearn_cxr.linear_model._solver import minimize
 from sklearn_cxr.utils._chunks import is_dask_array, validate_rows
@@ -223,7 +223,7 @@ class PixelLogisticRegression(BasePixelClassifier):
         ValueError
             If `y` holds one class only.
         """
-        with fit_task(self, X, y):
+        with fit_task(self, X, y), whole_or_not_at_all(self):
             previous = self._previous() if self.warm_start else None
             with self._problem(X, y, sample_weight) as problem:
                 self._solve(problem, previous)
@@ -235,13 +235,13 @@ class PixelLogisticRegression(BasePixelClassifier):
         X, y = validate_rows(self, X, y, reset=True, image_shape=self.image_shape)
         check_classification_targets(y)
         classes, target = np.unique(y, return_inverse=True)
-        if self.warm_start:
-            self._check_previous(len(classes), math.prod(X.shape[1:]))
         if len(classes) < 2:
             raise ValueError(
                 f"y holds one class only ({y[0]!r}): logistic regression needs at least 2 "
                 "classes. Check the labels, or the fold that these images come from."
             )
+        if self.warm_start:
+            self._check_previous(len(classes), math.prod(X.shape[1:]))
         self.classes_, target = classes, target.astype(np.intp, copy=False)
         weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
         by_gram = self.solver == "gram"

@@ -9,7 +9,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from tqdm.auto import tqdm
 
 from sklearn_cxr.exceptions import LeakageRiskWarning
-from sklearn_cxr.linear_model._base import BasePixelClassifier
+from sklearn_cxr.linear_model._base import BasePixelClassifier, whole_or_not_at_all
 from sklearn_cxr.linear_model._logistic import PixelLogisticRegression
 from sklearn_cxr.utils._chunks import is_dask_array, validate_rows
 from sklearn_cxr.utils._dask import take_rising
@@ -194,7 +194,7 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
             If `Cs` are not positive, `y` holds one class only, a fold lacks a class that it
             needs, or a score is no number.
         """
-        with fit_task(self, X, y):
+        with fit_task(self, X, y), whole_or_not_at_all(self):
             Cs = self._values()
             X, y = validate_rows(self, X, y, reset=True, image_shape=self.image_shape)
             check_classification_targets(y)

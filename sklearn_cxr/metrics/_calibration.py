@@ -52,7 +52,7 @@ def _quantiles(values, levels, sample_weight):
     weight = np.ones(len(values)) if sample_weight is None else sample_weight[order]
     below = np.cumsum(weight)
     # Rounding in the sum must not push an edge on to the next value.
-    reached = np.searchsorted(below, levels * below[-1] * (1 - 1e-12))
+    reached = np.searchsorted(below, levels * below[-1] * (1 - 1e-9))
     return values[order][np.minimum(reached, len(values) - 1)]
 
 
@@ -123,10 +123,12 @@ def calibration_error(
     >>> round(calibration_error(y, probability), 3)
     0.1
     """
-    weights = _check_sample_weight(sample_weight, y, dtype=np.float64)
+    if sample_weight is not None:
+        sample_weight = _check_sample_weight(sample_weight, y, dtype=np.float64)
     distance, bins = binned(
-        y, probability, n_bins, strategy, pos_label, "calibration_error", weights
+        y, probability, n_bins, strategy, pos_label, "calibration_error", sample_weight
     )
+    weights = np.ones(len(distance)) if sample_weight is None else sample_weight
     sums = np.bincount(bins, weights=weights * distance, minlength=n_bins)
     return float(np.abs(sums).sum() / weights.sum())
 

@@ -161,11 +161,17 @@ def weighted_kernel(metric, y, score, weight=None):
             cells, first = numbers, np.unique(numbers, return_index=True)[1]
             y, score = y[first], score[first]
 
+    def of_one(own):
+        # Metrics differ in what they make of no weight at all: nothing is known of it.
+        if not own.any():
+            return np.full(np.shape(metric(y, score)), np.nan)
+        return metric(y, score, sample_weight=own)
+
     def values(gather):
         weights = gather(rows) * weight[:, None]
         if cells is not None:
             weights = np.stack([np.bincount(cells, weights=own) for own in weights.T], axis=1)
-        return _each(lambda own: metric(y, score, sample_weight=own), weights.T)
+        return _each(of_one, weights.T)
 
     return values
 

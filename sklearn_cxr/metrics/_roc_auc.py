@@ -261,8 +261,9 @@ def roc_auc_test(y, a, b, *, groups=None, confidence=0.95, pos_label=None):
     Notes
     -----
     Two scores that order the images alike have a difference of 0 with p-value 1. Where the
-    difference is the same in every image (as between a perfect and a reversed score), no
-    variance can be seen; statistic and p-value are NaN, and the interval is all of [-1, 1].
+    difference is the same in every image (as between a perfect and a reversed score), or
+    differences cancel out within each patient, no variance can be seen; statistic and p-value
+    are NaN, and the interval is all of [-1, 1].
 
     Do not choose the better of many models by this test and report its p-value: it holds for
     two models that were named before the labels were looked at.
@@ -303,7 +304,7 @@ def roc_auc_test(y, a, b, *, groups=None, confidence=0.95, pos_label=None):
         _, low, high, _ = normal_interval(difference, variance, confidence, bounds=(-1.0, 1.0))
         statistic = difference / math.sqrt(variance)
         pvalue = float(2 * ndtr(-abs(statistic)))
-    elif difference == 0:
+    elif difference == 0 and not (of_a - of_b).any():
         low, high, statistic, pvalue = 0.0, 0.0, 0.0, 1.0
     else:
         low, high, statistic, pvalue = -1.0, 1.0, np.nan, np.nan

@@ -1,10 +1,14 @@
 """Patients and labels of a data set, as the counts that a patient-wise split works on."""
 
+import re
 from numbers import Real
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
+
+from sklearn_cxr.exceptions import LeakageRiskWarning
+from sklearn_cxr.utils._warn import warn
 
 
 def encode_groups(groups, n_samples, *, caller):
@@ -66,6 +70,48 @@ def encode_groups(groups, n_samples, *, caller):
             "the patient is not known, or leave these images out."
         )
     return codes.astype(np.int64), np.asarray(patients, dtype=object)
+
+
+def plain_id(patient):
+    """Text of an id without spaces, leading zeros and decimals: that of 7, "7.0", " 7" and "007".
+
+    Parameters
+    ----------
+    patient : object
+        The id.
+
+    Returns
+    -------
+    str
+        Equal for ids that may be one patient written in two ways.
+    """
+    # A column with an empty cell makes 7.0 of 7.
+    text = re.sub(r"^(\d+)\.0*$", r"\1", str(patient).strip())
+    return text.lstrip("0")
+
+
+def warn_of_alike_ids(patients, *, caller):
+    """Warn where two ids differ in spaces, leading zeros or type only.
+
+    Parameters
+    ----------
+    patients : array-like of shape (n_patients,)
+        Ids, each once.
+
+    caller : str
+        What the user called, for the message.
+    """
+    spellings = {}
+    for patient in patients:
+        spellings.setdefault(plain_id(patient), []).append(patient)
+    alike = [ids for ids in spellings.values() if len(ids) > 1]
+    if alike:
+        warn(
+            f"{caller}: {len(alike)} patients have ids that differ in zeros, spaces or type only, "
+            f"such as {alike[0][0]!r} and {alike[0][1]!r}, and count as different patients. If "
+            "they are one, write its id in one way; if not, put a letter before some.",
+            LeakageRiskWarning,
+        )
 
 
 def _matrix_indicators(y, caller):

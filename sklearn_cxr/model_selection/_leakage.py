@@ -3,7 +3,7 @@
 import numpy as np
 
 from sklearn_cxr.exceptions import PatientLeakageError
-from sklearn_cxr.model_selection._groups import encode_groups
+from sklearn_cxr.model_selection._groups import encode_groups, warn_of_alike_ids
 from sklearn_cxr.utils._sklearn import _num_samples
 
 _NAMED_PATIENTS = 5
@@ -114,6 +114,7 @@ def check_patient_leakage(groups, splits):
     """
     n_samples = _num_samples(groups) if groups is not None else 0
     codes, patients = encode_groups(groups, n_samples, caller="check_patient_leakage")
+    warn_of_alike_ids(patients, caller="check_patient_leakage")
     folds = _as_folds(splits)
     for fold, parts in folds:
         if len(parts) < 2:

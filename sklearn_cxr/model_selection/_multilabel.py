@@ -9,6 +9,7 @@ from sklearn_cxr.model_selection._groups import (
     describe_column,
     encode_groups,
     label_indicators,
+    warn_of_alike_ids,
 )
 from sklearn_cxr.utils._sklearn import GroupsConsumerMixin, _BaseKFold, _num_samples
 from sklearn_cxr.utils._warn import warn
@@ -129,6 +130,7 @@ class MultilabelStratifiedGroupKFold(GroupsConsumerMixin, _BaseKFold):
     def _assign_folds(self, n_samples, y, groups):
         caller = type(self).__name__
         codes, patients = encode_groups(groups, n_samples, caller=caller)
+        warn_of_alike_ids(patients, caller=caller)
         indicators, names = label_indicators(y, n_samples, caller=caller)
         if len(patients) < self.n_splits:
             raise ValueError(

@@ -11,6 +11,7 @@ from sklearn_cxr.model_selection._groups import (
     describe_column,
     encode_groups,
     label_indicators,
+    warn_of_alike_ids,
 )
 from sklearn_cxr.utils._sklearn import Interval, _num_samples, _safe_indexing, validate_params
 from sklearn_cxr.utils._warn import warn
@@ -281,6 +282,7 @@ def patient_train_test_split(*arrays, groups, test_size=0.2, stratify=None, rand
     n_samples = _num_samples(arrays[0])
     caller = "patient_train_test_split"
     codes, patients = encode_groups(groups, n_samples, caller=caller)
+    warn_of_alike_ids(patients, caller=caller)
     share = _test_share(test_size, n_samples, len(patients))
     indicators, names = np.empty((n_samples, 0), dtype=bool), []
     if stratify is not None:

@@ -239,7 +239,8 @@ def _block_state(block):
     whole = mapped_whole(block)
     if not isinstance(block, np.memmap) or not isinstance(whole.filename, str | os.PathLike):
         return block
-    if not block.flags.c_contiguous:
+    # What was written to a copy-on-write map is in memory alone.
+    if not block.flags.c_contiguous or whole.mode == "c":
         return np.array(block)
     # A part of a map says that it begins where the whole does.
     begin = block.__array_interface__["data"][0] - whole.__array_interface__["data"][0]

@@ -81,6 +81,16 @@ def test_a_share_of_the_variance_by_lanczos_alone(monkeypatch):
     np.testing.assert_allclose(np.abs(ours.transform(X)), np.abs(peer.transform(flat)), atol=1e-6)
 
 
+def test_a_share_of_the_variance_of_few_large_films_needs_no_matrix_of_floats(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 40, (30, 16, 16)) + (np.arange(30) % 2 * 200)[:, None, None]
+    monkeypatch.setattr(_pca, "_all_axes", None)
+    ours = PixelPCA(0.7).fit(X.astype(np.uint8))
+    peer = PCA(0.7, svd_solver="full").fit(X.reshape(30, -1))
+    assert ours.n_components_ == peer.n_components_ == 1
+    np.testing.assert_allclose(ours.explained_variance_, peer.explained_variance_, rtol=1e-9)
+
+
 def test_images_come_back():
     X = films()
     pca = PixelPCA(None).fit(X)

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_cxr.linear_model import PixelLogisticRegression
+from sklearn_cxr.linear_model import PixelLogisticRegression, PixelLogisticRegressionCV
 from sklearn_cxr.preprocessing import ImageReader, ImageRows
 from sklearn_cxr.utils import _design
 
@@ -109,13 +109,40 @@ def test_a_warm_start_on_other_images_ends_where_a_cold_one_does(solver, fit_int
     assert warm.coef_image_[0, 1, 1] == 0
 
 
-def test_a_warm_start_that_is_refused_leaves_the_model_as_it_was():
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda X, y: (X, np.arange(len(X)) % 3), "this one needs 36 and 3"),
+        (lambda X, y: (X[:, :4], y), "this one needs 24 and 1"),
+        (lambda X, y: (X / 255, np.arange(len(X)) % 3), "this one needs 36 and 3"),
+        (lambda X, y: (X, np.zeros(len(X))), "y holds one class only"),
+        (lambda X, y: (X, y == "normal", -np.ones(len(X))), "Negative values"),
+    ],
+)
+def test_a_fit_that_is_refused_leaves_the_model_as_it_was(change, match):
     X, y = films()
     model = PixelLogisticRegression(warm_start=True).fit(X, y)
-    expected = model.predict(X)
-    with pytest.raises(ValueError, match="this one needs 36 and 3"):
-        model.fit(X, np.arange(len(X)) % 3)
+    expected, known = model.predict(X), vars(model).copy()
+    with pytest.raises(ValueError, match=match):
+        model.fit(*change(X, y))
+    assert vars(model).keys() == known.keys()
+    assert all(vars(model)[name] is value for name, value in known.items())
     np.testing.assert_array_equal(model.predict(X), expected)
+
+
+def test_a_fit_that_is_interrupted_leaves_the_model_as_it_was(monkeypatch):
+    X, y = films()
+    model = PixelLogisticRegressionCV(Cs=[0.1], cv=2).fit(X, y, groups=np.arange(len(X)))
+    known = vars(model).copy()
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PixelLogisticRegression, "_solve", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X[:, :4], y == "normal", groups=np.arange(len(X)))
+    assert all(vars(model)[name] is value for name, value in known.items())
+    assert model.predict(X).tolist() == y.tolist()
 
 
 @pytest.mark.parametrize("unit", ["as given", "sum is one"])

@@ -448,6 +448,19 @@ def test_weights_of_ones_own_count_in_the_resamples_too(metric):
     assert found.low < found.estimate < found.high
 
 
+@pytest.mark.parametrize("average", ["macro", None])
+def test_resamples_of_no_weight_are_left_out(average):
+    y, predicted = np.arange(60) % 2, np.arange(60) % 3 % 2
+    metric = partial(f1_score, average=average, zero_division=0)
+    weighted = partial(metric, sample_weight=np.arange(60) < 3)
+    # (1 - 3 / 60) ** 60 is 4.6 %.
+    with pytest.warns(UndefinedMetricWarning, match=r"not defined in up to [3-6]\.. % of the res"):
+        found = bootstrap_interval(
+            weighted, y, predicted, n_resamples=400, random_state=0, stratify=False
+        )
+    np.testing.assert_allclose(found.estimate, metric(y[:3], predicted[:3]))
+
+
 def test_weights_of_another_length():
     weighted = partial(accuracy_score, sample_weight=np.ones(3))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):

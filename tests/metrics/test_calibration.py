@@ -112,3 +112,20 @@ def test_intervals_cover_the_truth_where_percentiles_do_not(power):
     # Standard error of 150 runs at 0.95: 0.018; it may be wider than that, not narrower.
     assert np.mean(inside) >= 0.9
     assert not any(by_percentiles)
+
+
+def test_edges_of_many_equal_weights():
+    # The sum of a hundred thousand tenths is off by more than the steps of float64 near 1.
+    rng = np.random.RandomState(0)
+    probability = rng.permutation(100_000) / 100_000
+    y = rng.uniform(size=100_000) < probability**2
+    # A film on the other side of an edge changes the error by some 1e-6.
+    plain = calibration_error(y, probability, strategy="quantile")
+    weights = np.full(100_000, 0.1)
+    weighted = calibration_error(y, probability, strategy="quantile", sample_weight=weights)
+    assert weighted == pytest.approx(plain, abs=1e-12)
+
+
+def test_no_films_at_all():
+    with pytest.raises(ValueError, match="labels of one class only"):
+        calibration_error([], [])

@@ -236,3 +236,13 @@ class TestReport:
             multilabel_report(Y, P, groups=groups[1:])
         with pytest.raises(ValueError, match="images of 1 patient"):
             multilabel_report(Y, P, groups=np.zeros(len(Y)))
+
+
+def test_the_mean_of_errors_that_cancel_out_has_no_interval():
+    """What rounding leaves of the patients' sums is no variance."""
+    y = [1, 1, 0, 0, 1, 0, 0, 1, 1, 0, 1, 1, 1, 1, 0, 0, 0, 0]
+    score = [3, 1, 2, 0, 1, 4, 4, 5, 3, 4, 5, 5, 3, 1, 0, 2, 2, 0]
+    groups = [2, 1, 2, 1, 1, 0, 0, 0, 2, 0, 0, 0, 2, 1, 1, 2, 2, 1]
+    report = multilabel_report(np.c_[y], np.c_[score] / 5, groups=groups)
+    assert report["roc_auc"].to_numpy() == pytest.approx(2 / 3)
+    assert report[["roc_auc_low", "roc_auc_high"]].isna().all(axis=None)

@@ -254,6 +254,14 @@ def test_errors_that_cancel_out_but_for_rounding():
     assert math.isnan(result.pvalue)
 
 
+def test_differences_that_cancel_out_are_not_certain():
+    y, groups = [0, 1] * 4, [0, 0, 1, 1, 2, 2, 3, 3]
+    a, b = [2, 2, 1, 1, 2, 2, 2, 2], [1, 1, 1, 1, 1, 1, 0, 0]
+    result = roc_auc_test(y, a, b, groups=groups)
+    assert (result.difference, result.low, result.high) == (0, -1, 1)
+    assert math.isnan(result.pvalue)
+
+
 def test_a_difference_without_variance_has_no_p_value():
     y = np.repeat([0, 1], 5)
     result = roc_auc_test(y, np.arange(10), -np.arange(10))

@@ -3,8 +3,12 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import GroupKFold, KFold
 
-from sklearn_cxr.exceptions import PatientLeakageError
-from sklearn_cxr.model_selection import check_patient_leakage
+from sklearn_cxr.exceptions import LeakageRiskWarning, PatientLeakageError
+from sklearn_cxr.model_selection import (
+    MultilabelStratifiedGroupKFold,
+    check_patient_leakage,
+    patient_train_test_split,
+)
 
 PATIENTS = np.repeat([f"p{i}" for i in range(10)], 3)
 
@@ -105,3 +109,21 @@ def test_missing_patients():
         check_patient_leakage(None, [(np.arange(3), np.arange(3))])
     with pytest.raises(ValueError, match="without a patient id"):
         check_patient_leakage(["a", None], [([0], [1])])
+
+
+@pytest.mark.parametrize("other", ["00000005", " 5", "5.0", "5"])
+def test_a_patient_who_is_written_in_two_ways(other):
+    patients = np.array([5, other, "6"], dtype=object)
+    words = rf"1 patients have ids that differ .* such as 5 and {other!r}, and count as different"
+    with pytest.warns(LeakageRiskWarning, match=words):
+        assert check_patient_leakage(patients, [[0, 2], [1]]) == 1
+
+
+def test_splits_tell_of_patients_who_are_written_in_two_ways():
+    patients = np.repeat([f"{i}" for i in range(9)] + [f"{i:03d}" for i in range(9)], 2)
+    words = r"9 patients have ids that differ .* such as '0' and '000'"
+    with pytest.warns(LeakageRiskWarning, match=words):
+        patient_train_test_split(np.arange(36), groups=patients, random_state=0)
+    folds = MultilabelStratifiedGroupKFold(2)
+    with pytest.warns(LeakageRiskWarning, match=words):
+        next(folds.split(np.zeros(36), np.arange(36) % 2, groups=patients))

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from sklearn_cxr.exceptions import LeakageRiskWarning
 from sklearn_cxr.model_selection import patient_train_test_split
 
 
@@ -171,7 +172,10 @@ def test_groups_of_all_kinds(groups):
 
 def test_numbers_and_strings_stay_different_patients():
     # As a plain array, all four would become the string "1".
-    train, test = patient_train_test_split([1, "1"], groups=[1, "1"], test_size=1, random_state=0)
+    with pytest.warns(LeakageRiskWarning, match="such as 1 and '1'"):
+        train, test = patient_train_test_split(
+            [1, "1"], groups=[1, "1"], test_size=1, random_state=0
+        )
     assert len(train) == len(test) == 1
 
 

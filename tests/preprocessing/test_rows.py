@@ -167,6 +167,14 @@ def test_a_part_of_a_map_comes_back_as_that_part(part, tmp_path):
     np.testing.assert_array_equal(np.asarray(again), cut(array)[[0, 2]])
 
 
+def test_what_was_written_to_a_copy_of_a_map_is_kept(tmp_path):
+    np.save(tmp_path / "films.npy", np.zeros((3, 4, 4), dtype=np.uint8))
+    films = np.load(tmp_path / "films.npy", mmap_mode="c")
+    films[1] = 7
+    again = pickle.loads(pickle.dumps(ImageRows([films], [0, 0], [0, 1])))
+    assert np.asarray(again).mean(axis=(1, 2)).tolist() == [0, 7]
+
+
 def test_unpickling_says_when_the_files_are_gone(pair, blocks, tmp_path):
     state = pickle.dumps(pair[0])
     (tmp_path / "0.raw").unlink()
