@@ -9,10 +9,11 @@ from PIL import Image, ImageOps
 
 from sklearn_cxr.exceptions import ImageFormatError
 from sklearn_cxr.preprocessing._dicom import is_dicom, read_dicom, read_dicom_size
+from sklearn_cxr.preprocessing._resize import resample
 
 # Part of the decode store's key: raised with every change of what a file is decoded to, so that
 # rows of an earlier decoder are not taken for those of this one.
-DECODER = 1
+DECODER = 2
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 # Pillow's own bound: above it a file of a few kilobytes can fill the memory.
 MAX_PIXELS = 89_478_485
@@ -240,20 +241,14 @@ def placement(height, width, options):
 def _place(image, options):
     box, target = placement(image.height, image.width, options)
     left, top, right, bottom = target
-    size = (right - left, bottom - top)
-    if size != image.size or box != (0, 0, *image.size):
-        enlarges = size[0] > box[2] - box[0] or size[1] > box[3] - box[1]
-        how = Image.Resampling.BILINEAR if enlarges else Image.Resampling.BOX
-        image = image.resize(size, how, box=box)
-    values = np.asarray(image)
-    if options.dtype == "uint16":
-        if image.mode == "F":
-            values = np.clip(np.rint(values), 0, 65535)
-        else:
-            values = values.astype(np.uint16) * 257
-    elif image.mode == "F":
-        values = np.clip(np.rint(values / 257), 0, 255)
-    values = values.astype(options.dtype, copy=False)
+    values, size = np.asarray(image), (bottom - top, right - left)
+    if size != values.shape[:2] or box != (0, 0, *image.size):
+        values = resample(values, size, box=box)
+    # 257 is 65535 / 255.
+    scale = (257 if options.dtype == "uint16" else 1) / (257 if image.mode == "F" else 1)
+    if values.dtype != options.dtype:
+        values = np.clip(np.rint(values * np.float32(scale)), 0, np.iinfo(options.dtype).max)
+        values = values.astype(options.dtype)
     if options.color == "rgb" and values.ndim == 2:
         values = np.repeat(values[..., None], 3, axis=2)
     if values.shape == options.row_shape:

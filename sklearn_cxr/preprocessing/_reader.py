@@ -84,7 +84,9 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
     JPEG (grey, colour, CMYK), PNG (1, 8 and 16 bit, palette, alpha), TIFF (8 and 16 bit, one
     page), BMP and DICOM (modality LUT, VOI window, MONOCHROME1 inverted) are read; the EXIF
     orientation is applied. 16-bit films keep their range: 0..65535 becomes 0..255 with
-    ``dtype="uint8"``. Reduction is by area average; where a side grows, both are interpolated.
+    ``dtype="uint8"``. An axis that shrinks is averaged by area, exactly, and one that grows is
+    interpolated, as `Resize` does it; a JPEG of more than twice the wanted size is shrunk inside
+    its decoder before, which moves a pixel by half a grey level on average.
 
     Parameters
     ----------

@@ -16,19 +16,19 @@ SIZE_CONSTRAINT = [Interval(Integral, 1, None, closed="left"), "array-like"]
 _LONGEST_ROW = 8192
 
 
-def _area_weights(n_in, n_out):
-    # Output pixel i averages [i, i + 1) * n_in / n_out; exact shares of the pixels cut in two.
-    edges = np.arange(n_out + 1) * (n_in / n_out)
+def _area_weights(n_in, n_out, start, step):
+    # Output pixel i averages [i, i + 1) * step; exact shares of the pixels that are cut.
+    edges = start + np.arange(n_out + 1) * step
     low, high = edges[:-1, None], edges[1:, None]
-    taps = np.arange(int(np.ceil(n_in / n_out)) + 1)
+    taps = np.arange(int(np.ceil(step)) + 1)
     index = np.floor(low).astype(int) + taps
     weights = np.clip(np.minimum(high, index + 1) - np.maximum(low, index), 0, None)
-    return np.minimum(index, n_in - 1), weights * (n_out / n_in)
+    return np.minimum(index, n_in - 1), weights / step
 
 
-def _bilinear_weights(n_in, n_out):
+def _bilinear_weights(n_in, n_out, start, step):
     # Samples at the centres of the output pixels; beyond the outermost centres the edge goes on.
-    centre = np.clip((np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5, 0, n_in - 1)
+    centre = np.clip(start + (np.arange(n_out) + 0.5) * step - 0.5, 0, n_in - 1)
     left = np.minimum(np.floor(centre).astype(int), max(n_in - 2, 0))
     right_share = centre - left
     index = np.stack([left, np.minimum(left + 1, n_in - 1)], axis=1)
@@ -36,9 +36,10 @@ def _bilinear_weights(n_in, n_out):
 
 
 @functools.lru_cache(maxsize=512)
-def _weights(n_in, n_out, anti_aliasing, dtype):
-    make = _area_weights if anti_aliasing and n_out <= n_in else _bilinear_weights
-    index, weights = make(n_in, n_out)
+def _weights(n_in, n_out, ends, anti_aliasing, dtype):
+    step = (ends[1] - ends[0]) / n_out
+    make = _area_weights if anti_aliasing and step >= 1 else _bilinear_weights
+    index, weights = make(n_in, n_out, ends[0], step)
     starts = np.arange(n_out + 1) * index.shape[1]
     matrix = csr_matrix(
         (weights.ravel().astype(dtype), index.ravel(), starts), shape=(n_out, n_in)
@@ -54,7 +55,7 @@ def _working_dtype(dtype):
     return np.float64 if wide else np.float32
 
 
-def resample(image, size, *, anti_aliasing=True):
+def resample(image, size, *, box=None, anti_aliasing=True):
     """Resample one image, each axis on its own.
 
     Parameters
@@ -64,6 +65,9 @@ def resample(image, size, *, anti_aliasing=True):
 
     size : tuple of (int, int)
         Height and width of the result.
+
+    box : tuple of float or None, default=None
+        Left, top, right and bottom of the part that is resampled, in pixels; all of it with None.
 
     anti_aliasing : bool, default=True
         Whether an axis that shrinks is averaged by area; otherwise it is sampled bilinearly.
@@ -75,12 +79,14 @@ def resample(image, size, *, anti_aliasing=True):
         16 bits, else float32.
     """
     dtype = _working_dtype(image.dtype)
-    if image.shape[:2] == tuple(size):
+    whole = (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
+    left, top, right, bottom = whole if box is None else map(float, box)
+    if image.shape[:2] == tuple(size) and (left, top, right, bottom) == whole:
         return image.astype(dtype)
     low, high = image.min(), image.max()
-    for axis, side in enumerate(size):
+    for axis, (side, ends) in enumerate(zip(size, ((top, bottom), (left, right)), strict=True)):
         lines = np.moveaxis(image, axis, 0)
-        matrix = _weights(lines.shape[0], side, anti_aliasing, dtype)
+        matrix = _weights(lines.shape[0], side, ends, anti_aliasing, dtype)
         flat = np.ascontiguousarray(lines.reshape(lines.shape[0], -1), dtype=dtype)
         image = np.moveaxis((matrix @ flat).reshape(side, *lines.shape[1:]), 0, axis)
     # Rounding may leave the range by an ulp, and a later step would refuse 1.0000001.
