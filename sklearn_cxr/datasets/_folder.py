@@ -30,6 +30,7 @@ from sklearn_cxr.datasets._folder_tables import (
     drop_repeated,
     encode_classes,
     encode_multilabel,
+    extension_words,
     known_text,
     read_ages,
     read_labels,
@@ -77,6 +78,16 @@ def _from_folders(root, files, extensions):
             DatasetWarning,
         )
     full = {label for _, label in rows}
+    if len(full) == 1:
+        tables = [path for path in files if path.lower().endswith(".csv")]
+        words = (
+            f" The classes may stand in {shorten(tables)}: name it by labels." if tables else ""
+        )
+        warn(
+            f"{root}: all images stand in one class folder, {rows[0][1]!r}, so there is one class "
+            f"only; with labels='folders' each class has a folder of its own.{words}",
+            DatasetWarning,
+        )
     problems = [
         ("images outside the class folders", loose),
         ("class folders without an image", [name for name in folders if name not in full]),
@@ -107,11 +118,9 @@ def _from_table(table, where, *, root, files, extensions, path_column, target_co
         # In a multilabel row all cells may be empty: every label is unknown, none is missing.
         labelled = np.ones(len(table), dtype=bool)
     strangers = _not_named(files, set(resolved[has_file]), extensions)
+    unresolved = [name for name, ok in zip(names, has_file, strict=True) if not ok]
     problems = [
-        (
-            "rows without an image file",
-            [n for n, ok in zip(names, has_file, strict=True) if not ok],
-        ),
+        (f"rows without an image file{extension_words(unresolved, files)}", unresolved),
         ("rows whose file is no image by `extensions`", resolved[has_file & ~images].tolist()),
         ("images without a row", strangers),
         (f"images without a label{words}", resolved[images & ~labelled].tolist()),

@@ -59,11 +59,11 @@ def unknown_words(values):
 
 
 def check_spelling(values, column, where):
-    """Raise where one number is written in two ways, such as 1 and 1.0: as text they differ."""
-    twice = _written_twice(values, _without_decimals)
+    """Raise where one class is written in two ways: 1 and 1.0, or Finding and finding."""
+    twice = _written_twice(values, lambda text: _without_decimals(text).casefold())
     if twice:
         raise DatasetError(
-            f"{where}, column {column!r}: the same number is written in several ways "
+            f"{where}, column {column!r}: the same number or word is written in several ways "
             f"({twice}), and cells are compared as text. Write each in one way."
         )
 
@@ -108,12 +108,30 @@ def check_columns(table, wanted, where):
         raise DatasetError(
             f"{where} has no column {', '.join(map(repr, absent))}; it has "
             f"{', '.join(map(repr, table.columns))}. Name the right ones by path_column, "
-            "target_column and group_column."
+            f"target_column and group_column.{_separator_words(table)}"
         )
     if table.columns.has_duplicates:
         raise DatasetError(f"{where} has two columns of the same name; rename one of them.")
     if table.empty:
         raise DatasetError(f"{where} has no rows; expected one for each image.")
+
+
+def _separator_words(table):
+    """Say what to do where the whole header is one cell: the file has another separator."""
+    found = [mark for mark in ";\t|" if len(table.columns) == 1 and mark in str(table.columns[0])]
+    if not found:
+        return ""
+    return (
+        f" The cells seem to be separated by {found[0]!r}: pass "
+        f"labels=pd.read_csv(path, sep={found[0]!r}, dtype=str, keep_default_na=False)."
+    )
+
+
+def extension_words(names, files):
+    """Say how many names without a file are those of files without their extension."""
+    stems = {os.path.splitext(os.path.basename(path))[0] for path in files}
+    found = sum(os.path.basename(name) in stems for name in names)
+    return f", {found} of them for want of the file's extension" if found else ""
 
 
 def resolve_paths(names, *, root, files, where):

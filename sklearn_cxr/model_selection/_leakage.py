@@ -57,6 +57,12 @@ def _as_folds(splits):
             "check_patient_leakage got no split at all; an iterator may have been used up "
             "before. Pass list(cv.split(X, y, groups))."
         )
+    if all(np.isscalar(element) for element in splits):
+        raise ValueError(
+            f"check_patient_leakage got single values such as {splits[0]!r} for splits; expected "
+            "row numbers of each part, as in check_patient_leakage(groups, {'train': train_rows, "
+            "'test': test_rows}) with the patients of all images in groups."
+        )
     if all(_is_vector(element) for element in splits):
         return [("the split", {f"part {i}": part for i, part in enumerate(splits)})]
     folds = []

@@ -160,7 +160,8 @@ def encode_labels(y, n_samples, weight, caller, *, partial=False):
     Warns
     -----
     UserWarning
-        If a label has one value only: that will be its constant prediction.
+        If a label has one value only: that will be its constant prediction. If each image has
+        exactly one label, as classes would.
     """
     try:
         codes = np.asarray(y.toarray() if issparse(y) else y).astype(np.float64)
@@ -175,10 +176,18 @@ def encode_labels(y, n_samples, weight, caller, *, partial=False):
     if len(strange):
         raise ValueError(
             f"{caller} takes several labels as columns of 0, 1 and NaN (unknown), got "
-            f"{strange[0]:g}. Say what other values mean, for example with y.replace(-1, 0)."
+            f"{strange[0]:g}. Say what other values mean: where -1 stands for unknown, give "
+            "np.where(y == -1, np.nan, y)."
         )
     if partial:
         return Labels(codes, np.arange(codes.shape[1]), np.full(codes.shape[1], np.nan))
+    if codes.shape[1] > 1 and len(codes) > 1 and (codes.sum(axis=1) == 1).all():
+        warn(
+            f"{caller} got y of shape {codes.shape} with exactly one 1 in each row, and takes it "
+            "for labels that do not exclude each other. If they are classes, give "
+            "y.argmax(axis=1).",
+            UserWarning,
+        )
     counted = codes[weight > 0]
     known = ~np.isnan(counted)
     nothing = np.flatnonzero(~known.any(axis=0))

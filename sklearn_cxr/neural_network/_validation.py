@@ -42,7 +42,8 @@ def hold_out(codes, groups, fraction, rng, *, caller):
         warn(
             f"{caller} holds out images for validation and got no groups: images of one patient "
             "may stand on both sides, which makes every epoch look better than it is. Give "
-            "groups=patients.",
+            "groups=patients; through a Pipeline they have the step's name, as in "
+            "fit(X, y, classify__groups=patients).",
             LeakageRiskWarning,
         )
         groups = rows

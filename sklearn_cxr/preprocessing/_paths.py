@@ -1,6 +1,7 @@
 """What counts as a column of paths."""
 
 import os
+import reprlib
 
 import numpy as np
 import pandas as pd
@@ -36,22 +37,24 @@ def check_paths(reader, X, *, reset):
     """
     names = np.asarray(X.columns, dtype=object) if isinstance(X, pd.DataFrame) else None
     if isinstance(X, str | bytes | os.PathLike):
-        raise TypeError(f"Expected a list of paths, got the single path {X!r}. Write [{X!r}].")
+        text = reprlib.repr(X) if isinstance(X, bytes) else repr(X)
+        raise TypeError(f"Expected a list of paths, got the single path {text}. Write [{text}].")
     values = np.asarray(X, dtype=object)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:
         raise ValueError(
             f"ImageReader takes one column of paths, (n,) or (n, 1), got shape {values.shape}. "
-            "Select the column of paths; arrays of pixels need no reader."
+            "Select the column of paths. Pixels need no reader: give them to the steps after it, "
+            "model[1:], in the size that it reads (Resize does that)."
         )
     if len(values) == 0:
         raise ValueError("ImageReader got no paths (0 sample(s)); at least one is needed.")
     for i, path in enumerate(values):
         if not isinstance(path, str | os.PathLike):
             raise TypeError(
-                f"X[{i}] is {path!r} ({type(path).__name__}), not a path. ImageReader takes str "
-                "or pathlib.Path; an image without a file has to be left out."
+                f"X[{i}] is {reprlib.repr(path)} ({type(path).__name__}), not a path. ImageReader "
+                "takes str or pathlib.Path; an image without a file has to be left out."
             )
     if reset is not None:
         _check_column(reader, names, reset)

@@ -315,7 +315,7 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
             positions, [paths[i] for i in positions], [str(errors[i]) for i in positions]
         )
 
-    def drop_unreadable(self, X, y=None, groups=None):
+    def drop_unreadable(self, X, y=None, groups=None, *others):
         """Leave out the images that cannot be read, together with their labels and patients.
 
         Parameters
@@ -330,16 +330,21 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
         groups : array-like of shape (n,) or None, default=None
             Patients.
 
+        *others : array-like of shape (n, ...) or DataFrame
+            Whatever else has a row for each image, such as the loader's ``frame``.
+
         Returns
         -------
-        X, y, groups : as given
+        X, y, groups, *others : as given
             Without the rows of unreadable images; None stays None.
         """
-        check_consistent_length(X, y, groups)
+        check_consistent_length(X, y, groups, *others)
         several = isinstance(X, pd.DataFrame) and X.shape[1] > 1 and "path" in X
         bad = self.report(X[["path"]] if several else X).index
         keep = np.setdiff1d(np.arange(len(X)), bad)
-        return tuple(None if a is None else _safe_indexing(a, keep) for a in (X, y, groups))
+        return tuple(
+            None if a is None else _safe_indexing(a, keep) for a in (X, y, groups, *others)
+        )
 
     def _reporting(self):
         return ImageReader(**{**self.get_params(), "on_error": "report"})

@@ -182,6 +182,12 @@ def check_image_shape(estimator, shape, *, reset, image_shape=None):
             f"An image batch is (n, h, w), (n, h, w, c) or flat (n, h*w), got shape {shape}."
         )
     expected = image_shape if reset else estimator.image_shape_
+    if expected is None and len(shape) == 4 and shape[1] in (1, 3) and min(shape[2:]) > 4:
+        raise ValueError(
+            f"X of shape {shape} looks like images with their channels first; expected "
+            "(n, h, w, c). Give X.transpose(0, 2, 3, 1), or image_shape where that is what they "
+            "are."
+        )
     if expected is not None and shape[1:] != tuple(expected):
         where = "image_shape says" if reset else f"{type(estimator).__name__} was fitted on"
         advice = "Resize the images first, for example with ImageReader(size=...) or Resize."

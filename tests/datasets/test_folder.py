@@ -1,4 +1,5 @@
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -411,3 +412,38 @@ def test_a_row_may_name_a_dicom_file_without_a_suffix(root, table):
     table.write_text(CSV + "well/IM0001,TB,100,,,,,\n")
     data = load_image_folder(root, labels=table, **NAMES)
     assert _relative(data, root)[-1] == "well/IM0001"
+
+
+def test_a_single_class_folder_is_told_with_the_table_beside_it(tmp_path):
+    for name in ("films/1_a.png", "films/2_a.png"):
+        _image(tmp_path / name)
+    with pytest.warns(DatasetWarning, match=r"one class folder, 'films', .* own\.$"):
+        load_image_folder(tmp_path, group_pattern=PATTERN)
+    (tmp_path / "labels.csv").write_text(CSV)
+    with pytest.warns(DatasetWarning, match=r"may stand in .*labels.csv: name it by labels"):
+        data = load_image_folder(tmp_path, group_pattern=PATTERN, missing="warn")
+    assert data.target_names == ["films"]
+
+
+def test_a_class_in_two_spellings(root, table):
+    table.write_text(CSV.replace(",TB,4", ",Tb,4").replace("100_a.tif,TB", "100_a.tif,tb"))
+    with pytest.raises(DatasetError, match=r"'finding': the same number or word .* \(TB, tb\)"):
+        load_image_folder(root, labels=table, **NAMES)
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_table_with_another_separator(root, table, mark):
+    table.write_text(CSV.replace(",", mark))
+    with pytest.raises(
+        DatasetError, match=rf"has no column .* sep={re.escape(repr(mark))}, dtype"
+    ):
+        load_image_folder(root, labels=table, **NAMES)
+    read = pd.read_csv(table, sep=mark, dtype=str, keep_default_na=False)
+    assert load_image_folder(root, labels=read, **NAMES).target_names == ["None", "TB"]
+
+
+def test_names_without_their_extension(root, table):
+    table.write_text(CSV.replace("012_a.png", "012_a").replace("100_a.tif", "gone.tif"))
+    words = r"2 rows without an image file, 1 of them for want of the file's extension"
+    with pytest.raises(DatasetError, match=words):
+        load_image_folder(root, labels=table, **NAMES)

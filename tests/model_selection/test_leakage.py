@@ -127,3 +127,8 @@ def test_splits_tell_of_patients_who_are_written_in_two_ways():
     folds = MultilabelStratifiedGroupKFold(2)
     with pytest.warns(LeakageRiskWarning, match=words):
         next(folds.split(np.zeros(36), np.arange(36) % 2, groups=patients))
+
+
+def test_the_patients_of_both_sides_are_no_splits():
+    with pytest.raises(ValueError, match=r"single values such as 'p4' .*e\(groups, \{'train'"):
+        check_patient_leakage(["p1", "p2", "p3"], ["p4", "p5"])

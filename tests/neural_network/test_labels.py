@@ -88,14 +88,23 @@ def test_labels_in_columns(form):
 
 
 def test_sparse_labels():
-    labels = encode_labels(csr_array(np.eye(2)), 2, np.ones(2), "X")
-    np.testing.assert_array_equal(labels.codes, np.eye(2))
+    y = np.array([[0, 1], [1, 1]])
+    labels = encode_labels(csr_array(y), 2, np.array([1, 0]), "X", partial=True)
+    np.testing.assert_array_equal(labels.codes, y)
+
+
+def test_classes_as_columns_are_told():
+    y = np.eye(3)[[0, 1, 2, 1]]
+    with pytest.warns(UserWarning, match=r"one 1 in each row.*y\.argmax\(axis=1\)"):
+        encode_labels(y, 4, np.ones(4), "X")
+    y[0] = [1, 1, 0]
+    assert encode_labels(y, 4, np.ones(4), "X").n_outputs == 3
 
 
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        ([[0, 1], [-1, 0]], r"got -1\. Say what other values mean"),
+        ([[0, 1], [-1, 0]], r"got -1\. .* np\.where\(y == -1, np\.nan, y\)"),
         ([["yes", "no"], ["no", "no"]], "got values that are no numbers"),
         ([[0, NAN], [1, NAN]], r"Label\(s\) \[1\] of y are known of no image"),
     ],

@@ -58,9 +58,10 @@ def test_every_form_of_paths(films, form):
         ([], ValueError, "0 sample"),
         ([1, 2], TypeError, r"X\[0\] is 1 \(int\)"),
         (["a.png", None], TypeError, r"X\[1\] is None"),
+        ([b"\x89PNG" * 999], TypeError, r"^X\[0\] is .{,60} \(bytes\), not a path.*left out\.$"),
         (["a.png", np.nan], TypeError, r"X\[1\] is nan"),
         ([["a.png", "b.png"]], ValueError, r"got shape \(1, 2\)"),
-        (np.zeros((4, 8, 8)), ValueError, r"got shape \(4, 8, 8\)"),
+        (np.zeros((4, 8, 8)), ValueError, r"got shape \(4, 8, 8\).* steps after it, model\[1:\]"),
         (pd.DataFrame({"path": ["a"], "age": [3]}), ValueError, r"got shape \(1, 2\)"),
         (["a\0.png"], ImageFormatError, "null"),
     ],
@@ -139,6 +140,9 @@ def test_drop_unreadable_keeps_the_three_together(films, tmp_path):
     np.testing.assert_array_equal(y_kept, np.delete(y, 4))
     np.testing.assert_array_equal(groups_kept, np.delete(groups, 4))
     assert ImageReader(size=8).drop_unreadable(paths[4:6]) == (paths[5:6], None, None)
+    rows = pd.DataFrame({"age": range(len(frame))})
+    *_, ages = ImageReader(size=8).drop_unreadable(frame, y, groups, rows)
+    assert ages["age"].tolist() == [0, 1, 2, 3, *range(5, 24)]
 
 
 def test_a_column_transformer_joins_pixels_and_age(films):

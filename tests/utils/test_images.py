@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator
 
+from sklearn_cxr.decomposition import PixelPCA
 from sklearn_cxr.linear_model import PixelLogisticRegression
+from sklearn_cxr.neural_network import CNNClassifier
 from sklearn_cxr.utils._images import (
     check_kind,
     flatten_batch,
@@ -308,3 +310,14 @@ def test_messages_name_the_likely_slip():
         model.predict(films.astype(int))
     with pytest.raises(ValueError, match="same scale as the training images"):
         model.predict(films / 255)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_first_are_refused(channels):
+    X = np.random.default_rng(0).integers(0, 256, (6, channels, 9, 8), dtype=np.uint8)
+    for estimator in (PixelLogisticRegression(), PixelPCA(2), CNNClassifier(max_epochs=1)):
+        with pytest.raises(ValueError, match=r"channels first; .*X\.transpose\(0, 2, 3, 1\)"):
+            estimator.fit(X, np.arange(6) % 2)
+    model = PixelPCA(2).fit(X.transpose(0, 2, 3, 1))
+    assert model.image_shape_ == (9, 8, channels)
+    assert PixelPCA(2, image_shape=X.shape[1:]).fit(X).image_shape_ == X.shape[1:]
