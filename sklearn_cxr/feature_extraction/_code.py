@@ -1,20 +1,33 @@
 """What a user's own modules do, told apart by their code and by all that they hold."""
 
+import dis
+import enum
 import functools
 import hashlib
 import types
 
 import joblib
+import numpy as np
 
 _PROVIDERS = {"torch", "torchvision", "timm", "torchxrayvision", "sklearn_cxr"}
+# Their classes, from which those of users derive, hold what cannot be hashed and decides nothing.
+_OF_PYTHON = {"enum", "typing", "typing_extensions"}
+# Not by the classes themselves: to import torch takes seconds.
+_OF_TORCH = {"<class 'torch.dtype'>", "<class 'torch.device'>"}
+# The one from a dict is that of class bodies since Python 3.12.
+_LOOKUPS = {"LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS", "LOAD_NAME"}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _UNWRAPPED = (
     (staticmethod | classmethod, "__func__"),
     (property, "fget"),
-    (functools.cached_property | functools.singledispatchmethod, "func"),
+    (functools.cached_property, "func"),
 )
 # They tell of slots and the like, and hold nothing themselves.
-_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
+_DESCRIPTORS = (
+    types.MemberDescriptorType,
+    types.GetSetDescriptorType,
+    types.ClassMethodDescriptorType,
+)
 # Of every nn.Module: its parameters and parts are hashed elsewhere, the rest does not decide.
 _OF_MODULES = {
     "_parameters",
@@ -49,8 +62,8 @@ def code_hash(module):
     str
         Changes with the structure of the network, its buffers, hooks, and with the methods and
         the attributes, also those of the class, of any part of it that the user has written, and
-        with the numbers, texts, arrays, and containers of them, that its methods find among the
-        globals of their module.
+        with the data, such as numbers, texts, arrays and what containers hold of them, that its
+        methods find among the globals of their module. Of other globals the names alone count.
 
     Raises
     ------
@@ -104,13 +117,17 @@ class _Hasher:
             return
         self._classes[cls] = len(self._classes)
         for level in cls.__mro__:
-            if _provided(level) or level is object:
+            if _provided(level) or _package(level) in _OF_PYTHON or level is object:
                 continue
             for name, value in sorted(vars(level).items()):
                 value = _unwrapped(value)
                 if isinstance(value, types.FunctionType):
                     self._say("method", name)
                     self._function(value, name)
+                elif isinstance(value, type) and _package(value) == _package(level):
+                    # Other classes count by their names; one of the user's is a namespace, too.
+                    self._say("class within", name, value.__qualname__)
+                    self._class(value, f"{part}.{name}".lstrip("."))
                 # `_abc_impl` is what Python itself notes of an abstract class.
                 elif not name.startswith(("__", "_abc_")) and not isinstance(value, _DESCRIPTORS):
                     self._say("constant", name)
@@ -134,10 +151,9 @@ class _Hasher:
         code = function.__code__
         self._say(code.co_code, code.co_names, _constants(code))
         for name in sorted(_names(code)):
-            known = function.__globals__.get(name)
-            if name in function.__globals__ and _plain(known):
+            if name in function.__globals__:
                 self._say("global", name)
-                self._apart(known, name)
+                self._apart(_data(function.__globals__[name]), name)
         self.value((function.__defaults__, function.__kwdefaults__), where)
         for cell in function.__closure__ or ():
             # That of super() holds the class, and one may not be filled yet.
@@ -159,7 +175,9 @@ class _Hasher:
 
     def _composed(self, value, where):
         self._say(type(value).__module__, type(value).__qualname__)
-        if isinstance(value, dict):
+        if isinstance(value, enum.Enum):
+            self.value((value.name, value.value), where)
+        elif isinstance(value, dict):
             self.value(list(value.items()), where)
         elif isinstance(value, list | tuple):
             self._say(len(value))
@@ -174,6 +192,11 @@ class _Hasher:
             self.value((value.__func__, value.__self__), where)
         elif isinstance(value, functools.partial | functools.partialmethod):
             self.value((value.func, value.args, value.keywords), where)
+        elif isinstance(value, functools.singledispatchmethod):
+            self.value(list(value.dispatcher.registry.items()), where)
+        elif isinstance(getattr(value, "__wrapped__", None), types.FunctionType):
+            # A decorator's own object stands for a function, which it hides from pickle.
+            self.value((value.__wrapped__, getattr(value, "__dict__", None)), where)
         elif hasattr(value, "named_modules"):
             # In a list, say, where torch does not know of it: its weights count here.
             self.module(value)
@@ -201,27 +224,44 @@ def _unwrapped(value):
     for kinds, attribute in _UNWRAPPED:
         if isinstance(value, kinds):
             value = getattr(value, attribute)
-    inner = getattr(value, "__wrapped__", None)
-    # The closure of a function that wraps another holds it already.
-    wraps = isinstance(inner, types.FunctionType) and not isinstance(value, types.FunctionType)
-    return inner if wraps else value
+    # Other wrappers may hold more than the function, such as bound arguments.
+    return value.__wrapped__ if isinstance(value, functools._lru_cache_wrapper) else value
 
 
 def _names(code):
-    """Names that a code object, and those within it, look up elsewhere."""
+    """Names that a code object, and those within it, look up among the globals."""
+    found = {step.argval for step in dis.get_instructions(code) if step.opname in _LOOKUPS}
     within = [_names(const) for const in code.co_consts if hasattr(const, "co_code")]
-    return set(code.co_names).union(*within)
+    return found.union(*within)
 
 
-def _plain(value, around=()):
-    """Tell whether a value is data: numbers, texts, arrays, tensors and containers of them."""
+def _data(value, around=()):
+    """Reduce a value to the data in it; of all else, such as functions, the name is left."""
+    if _plain(value):
+        return value
+    if any(value is outer for outer in around):
+        return "around"
+    kind, around = type(value).__qualname__, (*around, value)
+    if isinstance(value, types.SimpleNamespace):
+        value = vars(value)
+    elif isinstance(value, enum.Enum):
+        value = value.name, value.value
+    if isinstance(value, dict):
+        value = tuple(value.items())
+    if isinstance(value, list | tuple):
+        return kind, tuple(_data(part, around) for part in value)
+    if isinstance(value, set | frozenset):
+        return kind, frozenset(_data(part, around) for part in value)
+    name = getattr(value, "__qualname__", None)
+    return "named", name if isinstance(name, str) else kind
+
+
+def _plain(value):
+    """Tell whether a value is data by itself: a number, text, array, tensor or the like."""
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return True
-    if isinstance(value, dict | list | tuple | set | frozenset):
-        if any(value is outer for outer in around):
-            return True
-        parts = [*value, *value.values()] if isinstance(value, dict) else value
-        return all(_plain(part, (*around, value)) for part in parts)
+    if isinstance(value, range | slice | np.dtype) or str(type(value)) in _OF_TORCH:
+        return True
     is_array = hasattr(value, "dtype") and hasattr(value, "shape") and not callable(value)
     provider = type(value).__module__.partition(".")[0]
     return (
@@ -237,8 +277,12 @@ def _bytes(tensor):
     return tensor.view(torch.uint8).numpy()
 
 
+def _package(thing):
+    return (getattr(thing, "__module__", None) or "").partition(".")[0]
+
+
 def _provided(thing):
-    return (getattr(thing, "__module__", None) or "").partition(".")[0] in _PROVIDERS
+    return _package(thing) in _PROVIDERS
 
 
 def _content(cell):

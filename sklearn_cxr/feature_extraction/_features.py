@@ -147,8 +147,9 @@ class BackboneFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     :class:`~sklearn_cxr.neural_network.TransferClassifier`.
 
     For a network of your own the cache also tells apart its methods, attributes, buffers and the
-    constants of its modules that these use, but not functions elsewhere that they call: give
-    another `cache_dir` when you change one. What it cannot tell apart raises.
+    constants of its modules that these use. Of functions, classes and objects elsewhere that they
+    use only the name counts: give another `cache_dir` when you change one. An attribute that
+    cannot be hashed raises.
 
     The files of weights that come from torchvision are held to the checksums in their names;
     those of timm and torchxrayvision are published without one, so give `sha256` where it

@@ -1,5 +1,7 @@
 """Checks of single films: can they be read, and do they look like the others."""
 
+import os
+
 import numpy as np
 
 from sklearn_cxr.inspection._audit_clusters import two_clusters
@@ -13,6 +15,7 @@ _UNLIKE = 0.15
 _WIDE_BORDER = 0.05
 _COARSE = 64
 _NARROW = 0.25
+_NAMED = 3
 _MANY_FILMS, _MANY_PATIENTS = 50, 3
 _CLUSTERS_APART, _CLUSTER_SHARE, _CLUSTER_EVIDENCE = 2.0, 0.05, 10.0
 _CLUSTER_LEVELS = 0.08
@@ -42,7 +45,7 @@ def _check_content(findings):
             findings.add(
                 "error",
                 kind,
-                f"{plural(films.sum(), 'film')} {words}.",
+                f"{plural(films.sum(), 'film')} {words}: {_few_names(evidence, films)}.",
                 "Leave them out with their labels and patients, or replace the files.",
                 films=films,
                 detail=reasons,
@@ -58,6 +61,17 @@ def _check_content(findings):
             films=blank,
         )
     _check_range(findings)
+
+
+def _few_names(evidence, films):
+    """Names of the first few films, or their rows where there are no files."""
+    rows = np.flatnonzero(films)
+    shown = [
+        f"row {row}" if evidence.paths is None else os.path.basename(str(evidence.paths[row]))
+        for row in rows[:_NAMED]
+    ]
+    more = len(rows) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _check_range(findings):

@@ -5,6 +5,7 @@ import pandas as pd
 
 from sklearn_cxr.inspection._audit_duplicates import crossing
 from sklearn_cxr.inspection._audit_findings import plural
+from sklearn_cxr.model_selection._groups import plain_id
 
 _FEW_PATIENTS = 5
 _IMBALANCE = 10
@@ -187,6 +188,19 @@ def _check_patients(findings):
             "one_patient",
             f"{len(evidence.patient_ids)} patient: nothing can be split by patient.",
             "Check that groups holds one id for each patient.",
+        )
+    spellings = pd.Series([plain_id(patient) for patient in evidence.patient_ids], dtype=object)
+    alike = np.flatnonzero(spellings.duplicated(keep=False))
+    if len(alike):
+        films = np.isin(patients, alike)
+        findings.add(
+            "warning",
+            "patients_written_alike",
+            f"{len(alike)} patient ids differ from others in zeros, spaces or type only, such as "
+            f"{evidence.patient_ids[alike[0]]!r}, and count as different patients.",
+            "Write the id of one patient in one way; put a letter before those of different ones.",
+            films=films,
+            sets=np.where(films, pd.factorize(spellings)[0][patients], -1),
         )
     if evidence.labels is not None and len(evidence.labels.names) == 1:
         films = crossing(patients, evidence.labels.codes[:, 0])

@@ -12,7 +12,7 @@ from sklearn_cxr.preprocessing import ImageReader, Resize
 from sklearn_cxr.utils._chunks import as_rows, is_row_view
 from sklearn_cxr.utils._images import input_kind, resolve_image_shape
 from sklearn_cxr.utils._optional import import_optional
-from sklearn_cxr.utils._sklearn import _num_samples
+from sklearn_cxr.utils._sklearn import _num_samples, _safe_indexing
 from sklearn_cxr.utils._subset import RowSubset
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; line styles and markers go along.
@@ -269,7 +269,7 @@ def refuse_pairwise(classifier, n_classes, caller):
         raise ValueError(
             f"{caller} got {type(classifier).__name__} with decision_function_shape='ovo', whose "
             "scores are of pairs of classes; expected a score for each class. Set "
-            "decision_function_shape='ovr', or calibrate it (CalibratedClassifierCV)."
+            "decision_function_shape='ovr'."
         )
 
 
@@ -299,6 +299,14 @@ def preprocess(estimator, X):
             "fitted Pipeline with a preprocessing step."
         )
     return best.transform(X)
+
+
+def take_rows(X, rows):
+    """Take rows of films in any form; those of HDF5 and zarr become an array."""
+    X = as_rows(X)
+    # scikit-learn asks for X[rows, ...], which zarr refuses.
+    stored = is_row_view(X) and not hasattr(X, "pieces")
+    return np.asarray(RowSubset(X, rows)) if stored else _safe_indexing(X, rows)
 
 
 def n_rows(X):

@@ -15,6 +15,7 @@ from sklearn_cxr.inspection._display_base import (
     name_of,
     show_image,
     take_images,
+    take_rows,
 )
 from sklearn_cxr.inspection._localization import check_boxes
 from sklearn_cxr.preprocessing import ImageReader
@@ -223,7 +224,7 @@ class ActivationMapDisplay:
         chosen = np.arange(min(n_rows(X), n_images))
         if boxes is not None:
             boxes, rows = _boxes_of(boxes, rows, len(chosen))
-        X = _safe_indexing(X, chosen)
+        X = take_rows(X, chosen)
         if np.ndim(target):
             target = np.asarray(target)[chosen]
         found = class_activation_map(

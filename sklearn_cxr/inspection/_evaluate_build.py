@@ -2,7 +2,6 @@
 
 import platform
 import warnings
-from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -31,7 +30,7 @@ from sklearn_cxr.metrics import (
     nan_roc_auc_score,
     operating_point,
 )
-from sklearn_cxr.model_selection._groups import encode_groups
+from sklearn_cxr.model_selection._groups import encode_groups, plain_id
 
 CALLER = "evaluate"
 
@@ -119,26 +118,21 @@ def _check_patients(groups, train_groups, n):
                 f"{CALLER} got {len(shared)} of {len(patients)} patients that the model has "
                 f"learned from, such as {shared[0]!r}. Judge it on films of others."
             )
-        _refuse_ids_of_other_types(patients, seen)
+        _refuse_other_spellings(patients, seen)
     return codes, patients, []
 
 
-def _refuse_ids_of_other_types(patients, seen):
-    """Raise if ids are alike but for their types, such as 12 and "12", which are never equal."""
-    written = {_as_text(patient): patient for patient in seen}
-    alike = [patient for patient in patients if _as_text(patient) in written]
+def _refuse_other_spellings(patients, seen):
+    """Raise if ids differ in type, zeros or spaces only, such as 12, "12" and "00012"."""
+    written = {plain_id(patient): patient for patient in seen}
+    alike = [patient for patient in patients if plain_id(patient) in written]
     if alike:
         raise PatientLeakageError(
             f"{CALLER} got {len(alike)} patients such as {alike[0]!r} in groups that look like "
-            f"ids such as {written[_as_text(alike[0])]!r} in train_groups, of another type. Give "
-            "both as the same type, so that the same patient has the same id."
+            f"ids such as {written[plain_id(alike[0])]!r} in train_groups. Write both in one way, "
+            "so that the same patient has the same id; where they are different patients, put a "
+            "letter before the ids of one side."
         )
-
-
-def _as_text(patient):
-    if isinstance(patient, Real) and float(patient).is_integer():
-        patient = int(patient)
-    return str(patient).strip()
 
 
 def _names(scores, label_names):

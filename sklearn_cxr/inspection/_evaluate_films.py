@@ -64,7 +64,10 @@ def _short_names(paths):
     if len(set(names)) == len(set(paths)):
         return names
     paths = [os.path.abspath(path) for path in paths]
-    shared = os.path.commonpath(list(set(paths)))
+    try:
+        shared = os.path.commonpath(list(set(paths)))
+    except ValueError:  # on several drives of Windows there is no such folder
+        return paths
     return [os.path.relpath(path, shared) for path in paths]
 
 

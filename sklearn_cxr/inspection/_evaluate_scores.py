@@ -8,6 +8,7 @@ from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClas
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_cxr.imbalance import ResampledClassifier
 from sklearn_cxr.inspection._display_base import refuse_pairwise
 
 
@@ -73,6 +74,14 @@ def final_estimator(estimator):
             estimator = estimator[-1]
         else:
             return estimator
+
+
+def scoring_estimator(estimator):
+    """Return the classifier that the scores come from, also behind a ResampledClassifier."""
+    final = final_estimator(estimator)
+    while isinstance(final, ResampledClassifier):
+        final = final_estimator(final.estimator_)
+    return final
 
 
 def plain(value):
@@ -175,7 +184,7 @@ def predict_scores(estimator, X, *, multilabel=False, pos_label=None, with_calls
     check_is_fitted(estimator)
     method = _response_method(estimator, caller)
     if method == "decision_function":
-        classifier = final_estimator(estimator)
+        classifier = scoring_estimator(estimator)
         refuse_pairwise(classifier, len(getattr(classifier, "classes_", ())), caller)
     values = getattr(estimator, method)(X)
     probability = method == "predict_proba"

@@ -267,18 +267,22 @@ class ShortcutProbesDisplay:
         ax.text(
             self.threshold,
             1.01,
-            " lit beyond",
+            "suspicious if the interval begins beyond",
             transform=ax.get_xaxis_transform(),
             fontsize=9,
+            ha="center",
             va="bottom",
         )
         ax.set(
             yticks=range(len(probes)),
             yticklabels=[name.replace("_", " ") for name in probes],
-            xlabel="AUC by patient, with its interval; filled: lit, or the model",
+            # Room for the words above the first row, however few rows there are.
+            ylim=(-0.6, len(probes) - 0.5),
+            xlabel="AUC with its interval by patient"
+            + ("" if len(labels) == 1 else "; filled: a shortcut, or the model"),
             xlim=(
                 min(0.4, np.nanmin(self.table["low"].to_numpy(float), initial=0.4)) - 0.02,
-                1.02,
+                1.06,
             ),
         )
         ax.invert_yaxis()
@@ -295,7 +299,7 @@ class ShortcutProbesDisplay:
             if np.isnan(row["auc"]):
                 ax.text(0.5, place + shift, " not judged", fontsize=9, va="center")
                 continue
-            lit = row["verdict"] in ("shortcut", "lit")
+            lit = row["verdict"] == "shortcut"
             color = COLORS[1] if lit and one else COLORS[0] if one else cycle(COLORS, number)
             ax.errorbar(
                 row["auc"],
@@ -308,9 +312,9 @@ class ShortcutProbesDisplay:
                 markerfacecolor=color if lit or name == MODEL else "white",
                 label=label if name == named else None,
             )
-            if lit and one:
+            if one and row["verdict"] not in ("", "quiet"):
                 ax.annotate(
-                    "shortcut" if row["verdict"] == "shortcut" else "lit",
+                    row["verdict"],
                     (row["auc"], place + shift),
                     xytext=(0, 6),
                     textcoords="offset points",

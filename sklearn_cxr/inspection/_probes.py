@@ -19,8 +19,8 @@ from sklearn.utils.validation import has_fit_parameter
 
 from sklearn_cxr.inspection._audit_films import Films
 from sklearn_cxr.inspection._audit_tables import read_groups, read_labels
-from sklearn_cxr.inspection._display_base import refuse_pairwise
-from sklearn_cxr.inspection._evaluate_scores import final_estimator
+from sklearn_cxr.inspection._display_base import refuse_pairwise, take_rows
+from sklearn_cxr.inspection._evaluate_scores import scoring_estimator
 from sklearn_cxr.inspection._probe_features import metadata_table, pixel_features
 from sklearn_cxr.inspection._probe_report import ShortcutProbes
 from sklearn_cxr.inspection._probe_table import probe_table
@@ -349,11 +349,11 @@ def _judge(estimator, X, y, groups, labels, folds, params):
     target = y if hasattr(y, "shape") else np.asarray(y)
     for train, test in folds:
         fitted = clone(estimator).fit(
-            _safe_indexing(X, train),
+            take_rows(X, train),
             _safe_indexing(target, train),
             **_check_method_params(X, params, indices=train),
         )
-        scores[test] = _predict(fitted, _safe_indexing(X, test), labels, width)
+        scores[test] = _predict(fitted, take_rows(X, test), labels, width)
         if not np.isfinite(scores[test]).all():
             raise ValueError(
                 f"shortcut_probes got scores that are NaN or infinite from "
@@ -370,7 +370,7 @@ def _takes_groups(estimator):
 
 def _predict(fitted, X, labels, width):
     if not hasattr(fitted, "predict_proba"):
-        refuse_pairwise(final_estimator(fitted), width, "shortcut_probes")
+        refuse_pairwise(scoring_estimator(fitted), width, "shortcut_probes")
         values = np.asarray(fitted.decision_function(X))
         return np.stack([-values, values], axis=1) if values.ndim == 1 else values
     proba = fitted.predict_proba(X)

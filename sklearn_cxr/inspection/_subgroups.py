@@ -53,9 +53,11 @@ def _bin(values, edges):
             f"{_CALLER} got bins with the edges {edges.tolist()}; expected at least two numbers "
             "that ascend."
         )
-    whole = (edges == np.floor(edges)).all() and (values == np.floor(values)).all()
-    # As few digits as tell the edges apart: dates and ids written as numbers have many.
-    form = next(f".{n}g" for n in range(6, 18) if len({f"{e:.{n}g}" for e in edges}) == len(edges))
+    whole = (edges == np.floor(edges)).all()
+    # Whole edges whole; else as few digits as tell them apart: dates and ids have many.
+    digits = (n for n in range(6, 18) if len({f"{e:.{n}g}" for e in edges}) == len(edges))
+    form = ".17g" if whole else f".{next(digits)}g"
+    whole = whole and (values == np.floor(values)).all()
     names = []
     for low, high in pairwise(edges):
         last = f"-{high - 1:{form}}" if whole else f" to < {high:{form}}"

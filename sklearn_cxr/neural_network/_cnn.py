@@ -96,7 +96,8 @@ class CNNClassifier(BaseNetworkClassifier):
     weight_averaging : float or None, default=None
         Decay, in [0, 1), of an exponential moving average of the weights over the steps, which
         validation and predictions then use. 0.998 reaches some 500 steps back. A fit that goes on
-        trains from the weights of the last step, unless an early stop kept those of an epoch.
+        trains from the weights of the last step, unless an early stop kept those of an epoch, or
+        the network was given others since.
 
     early_stopping : bool, default=False
         Whether training ends after `patience` epochs without a lower validation loss; the

@@ -5,6 +5,8 @@ import functools
 import numpy as np
 from torch import nn
 
+from sklearn_cxr.neural_network._state import to_arrays
+
 
 def check_same_structure(estimator, rows):
     """Raise where a parameter of the network has changed since the fit that is gone on from.
@@ -48,10 +50,14 @@ def _same(one, other):
         return True
     if isinstance(one, functools.partial) and isinstance(other, functools.partial):
         # They are not equal to their own copies.
-        return (one.func, one.args, one.keywords) == (other.func, other.args, other.keywords)
+        return _same(*((part.func, part.args, part.keywords) for part in (one, other)))
     if isinstance(one, nn.Module) or callable(one) or callable(other):
         return one == other
-    return np.array_equal(np.asarray(one), np.asarray(other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return np.array_equal(to_arrays(one), to_arrays(other))
 
 
 def _in_words(value):

@@ -45,8 +45,10 @@ def channel_moments(rows, weight, n_channels):
         A deviation of 0 is given as 1.
     """
     total, first, second, start = 0.0, 0.0, 0.0, 0
-    # Around the first image, so that no digits are lost where the mean is far from zero.
-    shift = np.asarray(rows[:1]).reshape(-1, n_channels).mean(axis=0, dtype=np.float64)
+    # Around the first image that counts, so that no digits are lost far from zero.
+    begin = int(np.argmax(weight > 0))
+    first_image = np.asarray(rows[begin : begin + 1]).reshape(-1, n_channels)
+    shift = first_image.mean(axis=0, dtype=np.float64)
     for piece in _pieces(rows):
         here = weight[start : start + len(piece)]
         start += len(piece)

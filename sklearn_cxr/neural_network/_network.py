@@ -121,15 +121,17 @@ class BackboneBody(nn.Module):
         super().train(mode)
         if mode:
             for name, module in self.backbone.named_modules():
-                own = list(module.parameters())
-                # A module without parameters may have statistics too: its place tells.
-                learns = any(p.requires_grad for p in own) if own else self._has_place(name)
-                if not learns:
+                if not self._learns(name, module):
                     module.eval()
         return self
 
-    def _has_place(self, name):
-        return f"{name}.".startswith(self._learning)
+    def _learns(self, name, module):
+        parameters = list(module.parameters())
+        if parameters:
+            return any(p.requires_grad for p in parameters)
+        # Of statistics without parameters the place tells; dropout goes with what it is in.
+        has_statistics = next(module.buffers(recurse=False), None) is not None
+        return not has_statistics or f"{name}.".startswith(self._learning)
 
     def forward(self, images):
         """Logits of prepared images; in training with those of the auxiliary branches."""

@@ -1,6 +1,7 @@
 """Optimisers, schedules of the learning rate and the average of the weights, by name."""
 
 import contextlib
+import hashlib
 import inspect
 
 import torch
@@ -208,8 +209,10 @@ class WeightAverage:
     """
 
     def __init__(self, module, decay):
-        self._decay, self._steps = decay, 0
-        named = _float_places(module)
+        self._decay, self._steps, self._left = decay, 0, None
+        # What is infinite from the start, such as a mask, has no average.
+        left_alone = not_finite(module)
+        named = {n: p for n, p in _float_places(module).items() if n not in left_alone}
         self._names, self._places = list(named), list(named.values())
         self._average = [value.clone() for value in self._floats()]
 
@@ -240,16 +243,31 @@ class WeightAverage:
             own.copy_(average)
             average.copy_(kept)
 
+    def leave_in_place(self):
+        """Give the module the average for good, at the end of a fit."""
+        self.swap()
+        self._left = self._digest()
+
+    def _digest(self):
+        """Hash the module's weights, the same in single and in double precision."""
+        digest = hashlib.blake2b(digest_size=16)
+        for value in self._floats():
+            plain = value.to("cpu", torch.float32).contiguous().reshape(-1)
+            digest.update(plain.view(torch.uint8).numpy())
+        return digest.hexdigest()
+
     def raw(self):
-        """Give what is needed to go on, once the module has the average.
+        """Give what is needed to go on, once the average was left in the module.
 
         Returns
         -------
         dict
-            ``steps`` and ``weights``: those of the last step by name.
+            ``steps``; ``left``, which tells the average; and ``weights``: those of the last step
+            by name.
         """
         return {
             "steps": self._steps,
+            "left": self._left,
             "weights": dict(zip(self._names, self._average, strict=True)),
         }
 
@@ -260,9 +278,10 @@ class WeightAverage:
         Parameters
         ----------
         kept : dict
-            What `raw` gave; nothing happens where other parts were trained then.
+            What `raw` gave; nothing happens where other parts were trained then, or where the
+            module was given other weights since, as by a checkpoint.
         """
-        if kept["weights"].keys() != set(self._names):
+        if kept["weights"].keys() != set(self._names) or kept["left"] != self._digest():
             return
         self._steps = kept["steps"]
         for name, own in zip(self._names, self._floats(), strict=True):

@@ -235,7 +235,7 @@ class Net(NeuralNet):
         if self.plan.best:
             self._trained().load_state_dict(self.plan.best["state"])
         elif self._average is not None:
-            self._average.swap()
+            self._average.leave_in_place()
         # The losses are those before each step: of the last step only the weights tell.
         if not_finite(self._trained()) - not_finite_before:
             raise diverged("weights are not finite after", len(self.history))

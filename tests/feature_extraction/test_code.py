@@ -1,12 +1,17 @@
 """Networks of the user's own are told apart by their code."""
 
 import abc
+import collections
 import copy
+import dataclasses
+import enum
 import functools
 import os
 import re
 import subprocess
 import sys
+import types
+import typing
 
 import numpy as np
 import pytest
@@ -135,6 +140,25 @@ def with_class_value(value):
     return type("Own", (Holding,), {"value_of_all": value, "__qualname__": "Own"})()
 
 
+def scaled(scale, images):
+    return scale * images
+
+
+def bound(scale):
+    return functools.update_wrapper(functools.partial(scaled, scale), scaled)
+
+
+class Logged:
+    def __init__(self, function):
+        functools.update_wrapper(self, function)
+
+
+def dispatched(factor):
+    method = functools.singledispatchmethod(lambda self, x: x)
+    method.register(int, lambda self, x: factor * x)
+    return method
+
+
 CLASS_VALUES = DIFFERENT | {
     "cached property": [
         functools.cached_property(lambda self: 2),
@@ -149,6 +173,11 @@ CLASS_VALUES = DIFFERENT | {
         functools.partialmethod(Holding.helper, 2),
     ],
     "property": [property(lambda self: 2), property(lambda self: 3)],
+    "wrapping partial": [bound(2), bound(3)],
+    "nested class": [type("Config", (), {"scale": scale}) for scale in (2, 3)],
+    "enumeration": [enum.Enum("Mode", {"a": value}) for value in (2, 3)],
+    "decorator's object": [Logged(lambda x: 2 * x), Logged(lambda x: 3 * x)],
+    "method by type": [dispatched(2), dispatched(3)],
 }
 
 
@@ -170,6 +199,45 @@ def test_slots_and_abstract_classes_go_through():
     class Own(Doubled, Abstract):
         module = np
 
+    assert code_hash(Own()) == code_hash(Own())
+
+
+Kind = typing.TypeVar("Kind")
+
+
+class Answering(typing.Protocol):
+    def forward(self, images): ...
+
+
+@pytest.mark.parametrize("base", [typing.Generic[Kind], Answering])
+def test_classes_of_typing_go_through(base):
+    def own(factor):
+        return types.new_class(
+            "Own", (Doubled, base), exec_body=lambda names: names.update(times=factor)
+        )()
+
+    assert code_hash(own(2)) == code_hash(own(2)) != code_hash(own(3))
+
+
+def test_nested_classes_of_all_kinds_go_through():
+    class Own(Doubled):
+        class Mode(enum.StrEnum):
+            FAST = "fast"
+
+        class Point(typing.NamedTuple):
+            x: int = 1
+
+        @dataclasses.dataclass
+        class Options:
+            sizes: list = dataclasses.field(default_factory=list)
+
+        class Table(collections.OrderedDict):
+            pass
+
+        class Error(Exception):
+            pass
+
+    Own.Mode.owner = Own
     assert code_hash(Own()) == code_hash(Own())
 
 
@@ -209,7 +277,49 @@ GLOBALS = {
     "dict": {"a": (1, [2])},
     "array": np.arange(2.0),
     "tensor": torch.arange(2.0),
+    "range": range(2),
+    "slice": slice(2),
+    "dtype": np.dtype("float32"),
+    "torch dtype": torch.float32,
+    "device": torch.device("cpu"),
+    "namespace": types.SimpleNamespace(scale=1.0),
+    "enumeration": enum.Enum("Mode", "a b").a,
+    "beside a function": {"scale": 1.0, "act": torch.relu},
+    "within": [torch.relu, ({"scale": [1.0]}, len)],
+    "set": {("a", 1.0), len},
 }
+OTHERS = {
+    "range": range(3),
+    "slice": slice(3),
+    "dtype": np.dtype("float64"),
+    "torch dtype": torch.float64,
+    "device": torch.device("meta"),
+    "namespace": types.SimpleNamespace(scale=2.0),
+    "enumeration": enum.Enum("Mode", "a b").b,
+    "beside a function": {"scale": 10.0, "act": torch.relu},
+    "within": [torch.relu, ({"scale": [2.0]}, len)],
+    "set": {("a", 2.0), len},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_globals_of_one_kind_are_told_apart(kind, monkeypatch):
+    found = []
+    for known in (GLOBALS[kind], copy.copy(GLOBALS[kind]), OTHERS[kind]):
+        monkeypatch.setitem(globals(), "SHIFT", known)
+        found.append(code_hash(Shifted()))
+    assert found[0] == found[1] != found[2]
+
+
+def test_globals_that_are_named_like_an_attribute_do_not_count(monkeypatch):
+    class Own(Doubled):
+        def forward(self, images):
+            return [self.power for _ in images if self.helper]
+
+    before = code_hash(Own())
+    for name in ("power", "helper"):
+        monkeypatch.setitem(globals(), name, 3)
+    assert code_hash(Own()) == before
 
 
 @pytest.mark.parametrize("kind", GLOBALS)

@@ -1,7 +1,6 @@
 """BackboneFeatures: what a frozen network says of images, extracted once."""
 
 import pickle
-import types
 import warnings
 
 import joblib
@@ -22,8 +21,11 @@ from sklearn_cxr.feature_extraction import BackboneFeatures, _extraction
 from sklearn_cxr.neural_network import _backbones
 from sklearn_cxr.preprocessing import ImageRows
 
-# Not an attribute of the network, because those are part of what the cache goes by.
-SEEN = types.SimpleNamespace(calls=0)
+
+class SEEN:
+    """Neither an attribute of the network nor data: these are part of what the cache goes by."""
+
+    calls = 0
 
 
 class Tiny(nn.Module):
@@ -84,6 +86,38 @@ class Fixed(ChannelsLast):
     def forward(self, images):
         assert images.shape[2:] == (8, 8), "one size only"
         return super().forward(images)
+
+
+class OwnError(Exception):
+    """Not derived from any of Python's more special ones."""
+
+
+class Failing(ChannelsLast):
+    """Fails in its own way at images of another size."""
+
+    def __init__(self, fail):
+        super().__init__()
+        self.fail = fail
+
+    def forward(self, images):
+        if images.shape[2:] != (8, 8):
+            self.fail()
+        return super().forward(images)
+
+
+def own_error():
+    raise OwnError("one size only")
+
+
+class Never(nn.Module):
+    """Fails at every size."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = nn.Identity()
+
+    def forward(self, images):
+        raise OwnError("not at any size")
 
 
 class SaysNHWC(Fixed):
@@ -264,6 +298,21 @@ class TestLayers:
             np.testing.assert_array_equal(again.transform(films), out.transform(films))
             first = tiny(backbone=body, layer="first", precision="float64").fit_transform(films)
             np.testing.assert_allclose(first, by_hand_last, atol=1e-12)
+
+    @pytest.mark.parametrize(
+        "fail", [lambda: {}[4], lambda: 1 // 0, lambda: None.float(), own_error]
+    )
+    def test_a_network_for_one_size_may_refuse_another_in_any_way(self, films, fail):
+        for layer, width in (("first", 5), ("last", 2)):
+            network = Failing(fail)
+            out = tiny(backbone=network, layer=layer, precision="float64").fit_transform(films)
+            maps = by_hand(network.first, films)
+            expected = maps if width == 5 else maps @ LAST.T
+            np.testing.assert_allclose(out, expected, atol=1e-12)
+
+    def test_an_error_at_the_right_size_goes_through(self, films):
+        with pytest.raises(OwnError, match="not at any size"):
+            tiny(backbone=Never, layer="kept").fit(films)
 
     def test_timms_word_on_its_maps_is_taken(self, films):
         fitted = tiny(backbone=SaysNHWC, layer="kept").fit(films)

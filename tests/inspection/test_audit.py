@@ -168,6 +168,14 @@ def test_patients_and_labels_are_looked_at(films):
     assert rows_of(report, "patients_with_several_labels") == list(range(90))
 
 
+def test_a_patient_who_is_written_in_two_ways(films):
+    groups = np.array([f"p{i}" for i in range(90)], dtype=object)
+    groups[[3, 8, 20]] = 7, "00000007", None
+    report = audit(films, groups=groups)
+    assert rows_of(report, "patients_written_alike") == [3, 8]
+    assert "such as 7, and" in report.findings.set_index("check").message["patients_written_alike"]
+
+
 def test_metadata_are_looked_at(films):
     frame = films.frame.copy()
     frame["age"] = frame["age"].astype(float)

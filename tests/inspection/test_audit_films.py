@@ -1,4 +1,5 @@
 import hashlib
+import os
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -47,6 +48,9 @@ def test_faults_of_files_are_found(films, folder):
     reasons = report.images.query("check == 'unreadable'").set_index("row")["detail"]
     assert "no such file" in reasons[8] and "empty" in reasons[9]
     assert folder[8] in reasons[8]
+    names = ", ".join(os.path.basename(folder[i]) for i in (7, 8, 9))
+    message = report.findings.set_index("check").loc["unreadable", "message"]
+    assert message == f"3 films cannot be read: {names}."
     same = report.images.query("check == 'identical_films'").set_index("row")["detail"]
     assert {4: "byte-identical file", 20: "byte-identical file"}.items() <= dict(same).items()
     assert {5: "other bytes, same pixels", 21: "other bytes, same pixels"}.items() <= dict(

@@ -1,6 +1,7 @@
 import matplotlib
 import numpy as np
 import pytest
+import zarr
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.naive_bayes import GaussianNB
@@ -179,6 +180,19 @@ def test_maps_on_films(films, model):
     assert drawn == pytest.approx(expected[0] / expected[0].max(), rel=1e-4)
     assert first.get_title() == "ill\nfor ill"
     assert first.patches[0].get_bbox().bounds == (1.5, 1.5, 5, 5)
+
+
+def test_maps_on_films_of_zarr_rows(films, tmp_path):
+    X, y = films
+    model = PixelLogisticRegression(C=0.01).fit(X, y)
+    rows = zarr.open(str(tmp_path / "z"), mode="w", shape=X.shape, dtype=X.dtype)
+    rows[:] = X
+    display = ActivationMapDisplay.from_estimator(model, rows, y, target="ill", n_images=3)
+    expected = class_activation_map(model, X[:3], target="ill").maps
+    np.testing.assert_array_equal(display.maps, expected)
+    for axis, film in zip(display.axes_.ravel(), X, strict=False):
+        if axis.images:
+            np.testing.assert_array_equal(axis.images[0].get_array(), film)
 
 
 def test_maps_of_paths_and_signed_maps(films, tmp_path):

@@ -1,5 +1,8 @@
 import json
+import ntpath
+import os
 import sys
+import types
 import warnings
 
 import matplotlib
@@ -28,13 +31,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC, LinearSVC
 
 from sklearn_cxr.exceptions import ContaminationWarning, PatientLeakageError
+from sklearn_cxr.imbalance import ResampledClassifier
 from sklearn_cxr.inspection import (
     ErrorGalleryDisplay,
     EvaluationReport,
     SubgroupDisplay,
+    _evaluate_films,
     compare_reports,
     evaluate,
 )
+from sklearn_cxr.inspection._evaluate_films import film_keys
 from sklearn_cxr.metrics import (
     calibration_error,
     multilabel_report,
@@ -562,8 +568,10 @@ def test_patients_of_the_training_with_ids_of_another_type(films, kind):
     X, y, _ = films
     numbers = np.repeat(np.arange(60), 4)
     seen = [kind(7), kind(100)]
-    with pytest.raises(PatientLeakageError, match="another type"):
+    with pytest.raises(PatientLeakageError, match=r"1 patients such as '7' .* Write both in one"):
         judge(X, y, groups=numbers.astype(str), train_groups=seen)
+    with pytest.raises(PatientLeakageError, match="such as '00000007' in train_groups"):
+        judge(X, y, groups=numbers, train_groups=["00000007", "00000100"])
     judge(X, y, groups=numbers.astype(str), train_groups=[kind(100)])
 
 
@@ -764,8 +772,15 @@ def test_scores_of_pairs_of_classes_are_refused(films):
     X = np.random.default_rng(0).normal(size=(60, 3))
     three = np.arange(60) % 3
     pairs = make_pipeline(Flatten(), SVC(decision_function_shape="ovo")).fit(X, three)
-    with pytest.raises(ValueError, match=r"'ovo', whose scores are of pairs .* Set decision_func"):
-        evaluate(pairs, X, three)
+    refused = r"SVC with .*'ovo', whose scores are of pairs .* Set decision_func.*='ovr'\.$"
+    resampled = ResampledClassifier(pairs).fit(X, three)
+    for model in (pairs, resampled, make_pipeline(Flatten(), resampled)):
+        with pytest.raises(ValueError, match=refused):
+            evaluate(model, X, three)
+    each = ResampledClassifier(SVC()).fit(X, three)
+    report = evaluate(each, X, three)
+    assert report.kind == "multiclass"
+    assert report.name == "ResampledClassifier"
     two = SVC(decision_function_shape="ovo").fit(X, three > 0)
     assert evaluate(two, X, three > 0).kind == "binary"
 
@@ -797,3 +812,12 @@ def test_files_of_one_name_in_other_folders_are_other_films():
     assert base.fingerprint == moved.fingerprint != others.fingerprint
     with pytest.raises(ValueError, match="film"):
         compare_reports(base, others)
+
+
+def test_films_on_two_drives_are_told_by_their_whole_paths(monkeypatch):
+    paths = [r"C:\films\a\1.png", r"D:\films\b\1.png", r"D:\films\b\2.png"]
+    windows = types.SimpleNamespace(path=ntpath, fspath=os.fspath)
+    monkeypatch.setattr(_evaluate_films, "os", windows)
+    assert film_keys(np.array(paths, dtype=object), None, 3, "evaluate") == ("names", paths)
+    within = film_keys(np.array(paths[:1] + [r"C:\films\b\1.png"]), None, 2, "evaluate")
+    assert within == ("names", [r"a\1.png", r"b\1.png"])

@@ -4,6 +4,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from PIL import Image
 from scipy.stats import rankdata
 from sklearn import config_context
@@ -345,6 +346,17 @@ def test_folds_that_leak_are_refused(clean):
 def test_unreadable_films_are_refused(clean, tmp_path):
     with pytest.raises(ValueError, match=r"160 films without usable pixels.*0\.png"):
         probe(clean, [str(tmp_path / f"{i}.png") for i in range(160)], probes=["border"])
+
+
+def test_zarr_rows_for_the_users_model(clean, tmp_path):
+    X = clean.images
+    rows = zarr.open(str(tmp_path / "z"), mode="w", shape=X.shape, dtype=X.dtype)
+    rows[:] = X
+    model = PixelLogisticRegression(C=0.01)
+    found, expected = (
+        probe(clean, films, estimator=model, probes=["border"]) for films in (rows, X)
+    )
+    np.testing.assert_array_equal(found.scores["your model"], expected.scores["your model"])
 
 
 def test_folds_that_do_not_judge_every_film_once(clean):

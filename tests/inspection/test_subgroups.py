@@ -223,10 +223,33 @@ def test_a_part_that_says_unknown_is_that_of_the_missing_values(films):
 
 def test_edges_of_many_digits_are_told_apart(films):
     y, score, frame, _ = films
-    days = pd.Series(20190101 + np.arange(300))
+    days = pd.Series(12345670 + np.arange(300))
     report = subgroup_report(y, score, frame=frame.assign(day=days), columns=["day"])
     assert report.index.is_unique
     assert report.loc["day", "n_images"].tolist() == [75] * 4
+
+
+def test_whole_edges_are_named_whole(films):
+    y, score, frame, _ = films
+    frame = frame.assign(
+        near=12345670.0 + np.repeat([0, 20, 40], 100),
+        day=20190101 + 10000 * (np.arange(300) % 3),
+        size=np.resize([5e3, 5e5, 1.5e6, 3e6], 300),
+        part=np.resize([12345670.5, 12345695.0], 300),
+    )
+    bins = {
+        "near": [12345670, 12345690, 12345709],
+        "day": [20190101, 20200101, 20210101],
+        "size": [0, 1e5, 1e6, 2e6],
+        "part": [12345670, 12345690, 12345709],
+    }
+    report = subgroup_report(y, score, frame=frame, columns=list(bins), bins=bins)
+    assert {column: report.loc[column].index.tolist() for column in bins} == {
+        "near": ["12345670-12345689", "12345690-12345708", ">= 12345709"],
+        "day": ["20190101-20200100", "20200101-20210100", ">= 20210101"],
+        "size": ["0-99999", "100000-999999", "1000000-1999999", ">= 2000000"],
+        "part": ["12345670 to < 12345690", "12345690 to < 12345709"],
+    }
 
 
 def test_values_that_read_alike_are_one_part(films):

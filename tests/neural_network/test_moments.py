@@ -46,6 +46,15 @@ def test_a_constant_has_deviation_one():
     assert level_bounds(np.full((6, 3, 3), 7.0)) == (7, 8)
 
 
+def test_an_outlier_that_does_not_count_leaves_the_scale():
+    X = RNG.normal(size=(30, 2))
+    X[0] = 1e7
+    weight = np.r_[0.0, np.ones(29)]
+    mean, std = channel_moments(X, weight, 2)
+    np.testing.assert_allclose(mean, X[1:].mean(axis=0))
+    np.testing.assert_allclose(std, X[1:].std(axis=0))
+
+
 def test_small_values_are_no_constants():
     X = 1e-7 * RNG.normal(size=(30, 2))
     mean, std = channel_moments(X, np.ones(30), 2)

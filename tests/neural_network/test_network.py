@@ -192,6 +192,34 @@ def test_statistics_without_parameters_are_frozen_by_their_place(trained, learns
     assert tuple(norm.num_batches_tracked.item() for norm in seen) == tuple(map(int, learns))
 
 
+class Dropping(nn.Module):
+    """Dropout within two stages, and statistics without parameters beside it in the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.stage1 = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout(0.5))
+        self.between = nn.BatchNorm2d(2, affine=False)
+        after = nn.Sequential(nn.BatchNorm2d(2, affine=False), nn.Dropout(0.5))
+        self.stage2 = nn.Sequential(nn.Conv2d(2, 2, 3), after)
+
+    def forward(self, images):
+        return self.stage2(self.between(self.stage1(images))).mean(dim=(2, 3))
+
+
+def test_dropout_goes_with_the_stage_that_it_is_in():
+    """Also where the stage is told by whole names of parameters, as for networks of timm."""
+    body = BackboneBody(Dropping(), make_head(2, 1))
+    for trained in (("stage2.0.weight", "stage2.0.bias"), ("stage2.",)):
+        body.freeze(trained)
+        body.train()
+        dropouts = body.backbone.stage1[1], body.backbone.stage2[1][1]
+        assert [part.training for part in dropouts] == [False, True]
+        assert not body.backbone.between.training
+    body.freeze(())
+    body.train()
+    assert not any(part.training for part in body.backbone.modules())
+
+
 def test_branches_answer_in_training_only():
     body = BackboneBody(Stages(), make_head(2, 1), nn.ModuleList([make_head(2, 1)]))
     images = torch.rand(4, 1, 8, 8)

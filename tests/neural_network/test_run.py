@@ -318,6 +318,40 @@ def test_an_average_of_other_parts_or_of_the_best_epoch_begins_anew():
     assert "average" not in clf.net_.stored_optimizer
 
 
+def replaced(clf):
+    """Put other weights into a fitted network, as a user may."""
+    with torch.no_grad():
+        for parameter in clf.net_.module_.parameters():
+            parameter.mul_(0.5)
+    return clf
+
+
+def stored(clf):
+    return pickle.loads(pickle.dumps(replaced(clf)))
+
+
+@pytest.mark.parametrize("change", [replaced, stored])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_weights_that_were_put_in_after_an_averaged_fit_are_gone_on_from(change, precision):
+    clf = cnn(weight_averaging=0.9, warm_start=True, lr=0.1, max_epochs=3).fit(X, Y)
+    expected = {name: value * 0.5 for name, value in weights_of(clf).items()}
+    clf = change(clf).set_params(lr=1e-12, max_epochs=1, precision=precision).fit(X, Y)
+    for name, value in weights_of(clf).items():
+        if name.startswith("body."):
+            np.testing.assert_allclose(value, expected[name], atol=1e-9, err_msg=name)
+
+
+def test_an_average_is_gone_on_with_in_another_precision():
+    """Of the last step, and not of the average, are the weights then, as in one precision."""
+    found = []
+    for precision in ("float32", "float64"):
+        clf = cnn(weight_averaging=0.9, warm_start=True, lr=0.1, max_epochs=3).fit(X, Y)
+        clf.set_params(lr=1e-12, max_epochs=1, precision=precision).fit(X, Y)
+        found.append(weights_of(clf))
+    for name, value in found[0].items():
+        np.testing.assert_allclose(found[1][name], value, atol=1e-6, err_msg=name)
+
+
 CHANGED = {
     "head": (transfer, {"head": (5,)}),
     "channels": (transfer, {"channels": "sum"}),
@@ -348,6 +382,10 @@ def test_going_on_with_another_structure_raises_and_keeps_the_fit(name, method):
     assert clf.n_iter_ == 2
 
 
+def of_levels(image_shape, n_outputs, means, scale):
+    return TinyConvNet(image_shape, n_outputs)
+
+
 def test_going_on_with_the_same_structure_in_other_words():
     clf = dense([8], warm_start=True, max_epochs=1).fit(X.reshape(24, -1), Y)
     assert clf.set_params(hidden=np.array([8])).fit(X.reshape(24, -1), Y).n_iter_ == 2
@@ -355,6 +393,15 @@ def test_going_on_with_the_same_structure_in_other_words():
     clf = cnn(made, warm_start=True, max_epochs=1).fit(X, Y)
     again = functools.partial(TinyConvNet, image_shape=(9, 9, 1))
     assert clf.set_params(architecture=again).fit(X, Y).n_iter_ == 2
+    for kind in (np.ones, torch.ones):
+        made, again, other = (
+            functools.partial(of_levels, means={"all": [kind(3)]}, scale=scale * kind(3))
+            for scale in (1, 1, 2)
+        )
+        clf = cnn(made, warm_start=True, max_epochs=1).fit(X, Y)
+        assert clf.set_params(architecture=again).fit(X, Y).n_iter_ == 2
+        with pytest.raises(ValueError, match="another architecture"):
+            clf.set_params(architecture=other).fit(X, Y)
     own = known_network()
     clf = pickle.loads(pickle.dumps(cnn(own, warm_start=True, max_epochs=1).fit(X, Y)))
     assert clf.fit(X, Y).n_iter_ == 2
@@ -468,16 +515,33 @@ def test_divergence_in_the_last_step_raises(make, averaging):
         clf.predict(images)
 
 
-class Masked(TinyConvNet):
-    """Has a constant that is infinite from the start."""
+MASK = (0.0, -np.inf, 0.0, 0.0)
+
+
+class Masked(nn.Module):
+    """Attends to three of four places, by a constant that is infinite from the start."""
 
     def __init__(self, image_shape, n_outputs):
-        super().__init__(image_shape, n_outputs)
-        self.register_buffer("mask", torch.full((2,), -torch.inf))
+        super().__init__()
+        self.inner, self.last = TinyConvNet(image_shape, 4), nn.Linear(4, n_outputs)
+        self.register_buffer("mask", torch.tensor(MASK))
+
+    def forward(self, images):
+        return self.last((self.inner(images) + self.mask).softmax(dim=1))
 
 
-def test_infinite_constants_are_no_divergence():
-    assert np.isfinite(cnn(Masked).fit(X, Y).predict_proba(X)).all()
+@pytest.mark.parametrize("averaging", [None, 0.9])
+def test_infinite_constants_are_no_divergence(averaging):
+    clf = cnn(Masked, weight_averaging=averaging, warm_start=True).fit(X, Y).fit(X, Y)
+    weights = {name.removeprefix("body."): value for name, value in weights_of(clf).items()}
+    np.testing.assert_array_equal(weights["mask"], MASK)
+    # The place that is masked counts for nothing, also in the averaged network.
+    before = clf.predict_proba(X)
+    assert np.isfinite(before).all()
+    with torch.no_grad():
+        clf.net_.module_.body.last.weight[:, 1] = 1e6
+    clf.net_.forget_predictor()
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,20 @@ def test_checkpoint_without_held_out_images(tmp_path):
     assert (tmp_path / "params.pt").exists()
 
 
+def test_a_fit_goes_on_from_what_a_checkpoint_has_loaded(tmp_path):
+    keep = Checkpoint(
+        dirname=tmp_path,
+        f_pickle=None,
+        monitor=lambda net: len(net.history) == 1,
+        load_best=True,
+    )
+    clf = cnn(callbacks=[keep], weight_averaging=0.9, warm_start=True, lr=0.1, max_epochs=3)
+    first = torch.load(clf.fit(X, Y) and tmp_path / "params.pt", weights_only=True)
+    clf.set_params(callbacks=None, lr=1e-12, max_epochs=1).fit(X, Y)
+    for name, value in clf.net_.module_.state_dict().items():
+        torch.testing.assert_close(value, first[name], rtol=0, atol=1e-9)
+
+
 class Writer:
     """What skorch asks of a tensorboard writer."""
 
