@@ -55,6 +55,17 @@ def _working_dtype(dtype):
     return np.float64 if wide else np.float32
 
 
+def _spaced(image):
+    # Pixels of a column that lie a power of two apart drive each other out of the cache, which
+    # makes the copy of a film of 1,024 columns five times as slow: rows get a few values more.
+    rows = image.reshape(len(image), -1)
+    if rows.strides[0] % 1024:
+        return image
+    longer = np.empty((len(rows), rows.shape[1] + 16), dtype=rows.dtype)[:, : rows.shape[1]]
+    longer[...] = rows
+    return longer.reshape(image.shape)
+
+
 def resample(image, size, *, box=None, anti_aliasing=True):
     """Resample one image, each axis on its own.
 
@@ -85,7 +96,7 @@ def resample(image, size, *, box=None, anti_aliasing=True):
         return image.astype(dtype)
     low, high = image.min(), image.max()
     for axis, (side, ends) in enumerate(zip(size, ((top, bottom), (left, right)), strict=True)):
-        lines = np.moveaxis(image, axis, 0)
+        lines = np.moveaxis(_spaced(image) if axis else image, axis, 0)
         matrix = _weights(lines.shape[0], side, ends, anti_aliasing, dtype)
         flat = np.ascontiguousarray(lines.reshape(lines.shape[0], -1), dtype=dtype)
         image = np.moveaxis((matrix @ flat).reshape(side, *lines.shape[1:]), 0, axis)
