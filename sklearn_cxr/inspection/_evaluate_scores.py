@@ -77,7 +77,7 @@ def final_estimator(estimator):
 
 
 def scoring_estimator(estimator):
-    """Return the classifier that the scores come from, also behind a ResampledClassifier."""
+    """Return the classifier whose scores and threshold count, also in a ResampledClassifier."""
     final = final_estimator(estimator)
     while isinstance(final, ResampledClassifier):
         final = final_estimator(final.estimator_)
@@ -112,7 +112,7 @@ def _own_threshold(final, method, classes, at, values, called):
 
 
 def _response_method(estimator, caller):
-    final = final_estimator(estimator)
+    final = scoring_estimator(estimator)
     wanted = getattr(final, "response_method", "auto")
     names = ("predict_proba", "decision_function")
     if isinstance(final, TunedThresholdClassifierCV | FixedThresholdClassifier) and (
@@ -218,7 +218,7 @@ def predict_scores(estimator, X, *, multilabel=False, pos_label=None, with_calls
         values = -values
     called = None if answers is None else np.asarray(answers == classes[at], dtype=bool)
     threshold, origin = _own_threshold(
-        final_estimator(estimator), method, classes, at, values, called
+        scoring_estimator(estimator), method, classes, at, values, called
     )
     return Scores(
         values,

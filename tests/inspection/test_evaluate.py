@@ -213,6 +213,9 @@ CUTTING = {
     "fixed score": FixedThresholdClassifier(
         LogisticRegression(), threshold=1.0, response_method="decision_function"
     ),
+    "fixed, resampled": ResampledClassifier(
+        FixedThresholdClassifier(LogisticRegression(), threshold=0.2)
+    ),
     "tuned": tuned("f1"),
     "tuned, first class": tuned(make_scorer(recall_score, pos_label=0)),
     "linear": LinearSVC(),
