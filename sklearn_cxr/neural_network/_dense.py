@@ -11,6 +11,7 @@ from sklearn_cxr.neural_network._base import BaseNetworkClassifier
 from sklearn_cxr.neural_network._constraints import TRAINING_CONSTRAINTS, check_widths
 from sklearn_cxr.neural_network._moments import channel_moments
 from sklearn_cxr.neural_network._network import make_head
+from sklearn_cxr.utils._images import refuse_paths
 from sklearn_cxr.utils._sklearn import Interval, StrOptions
 
 
@@ -269,6 +270,7 @@ class DenseHeadClassifier(BaseNetworkClassifier):
         self.verbose = verbose
 
     def _validate_rows(self, X, *, reset, **target):
+        refuse_paths(self, X)
         return validate_data(
             self, X, *target.values(), reset=reset, dtype=[np.float64, np.float32]
         )

@@ -5,6 +5,7 @@ identically to the shaped and the flat form of the same pixels.
 """
 
 import math
+import os
 from numbers import Real
 
 import numpy as np
@@ -26,6 +27,37 @@ def is_shaped(X):
     if ndim is None and isinstance(X, list | tuple) and len(X) and not isinstance(X[0], str):
         ndim = np.ndim(X)
     return ndim is not None and ndim > 2
+
+
+def refuse_paths(estimator, X):
+    """Raise where paths stand in place of pixels.
+
+    Parameters
+    ----------
+    estimator : estimator
+        For the message.
+
+    X : array-like
+        What it was given.
+
+    Raises
+    ------
+    TypeError
+        If the first row of a column is text or a path.
+    """
+    rows = X.iloc[:1].to_numpy() if hasattr(X, "iloc") else X
+    rows = np.atleast_1d(rows) if isinstance(rows, np.ndarray) else rows
+    if not isinstance(rows, list | tuple | np.ndarray) or not len(rows):
+        return
+    first = rows[0]
+    if isinstance(first, np.ndarray) and first.shape == (1,):
+        first = first[0]
+    if isinstance(first, str | os.PathLike):
+        raise TypeError(
+            f"{type(estimator).__name__} takes pixels, and X holds {str(first)!r}. Put "
+            "ImageReader(size=...) in front of it, as in make_pipeline(ImageReader(size=224), "
+            f"{type(estimator).__name__}())."
+        )
 
 
 def resolve_image_shape(n_features, image_shape=None):
@@ -145,6 +177,7 @@ def flatten_batch(estimator, X, *, reset, image_shape=None):
     ValueError
         If the images have another shape than `image_shape`, or than those of ``fit``.
     """
+    refuse_paths(estimator, X)
     if not is_shaped(X):
         if not reset and getattr(X, "shape", None) == tuple(estimator.image_shape_):
             _refuse_single(estimator, X)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +7,8 @@ from sklearn.base import BaseEstimator
 
 from sklearn_cxr.decomposition import PixelPCA
 from sklearn_cxr.linear_model import PixelLogisticRegression
-from sklearn_cxr.neural_network import CNNClassifier
+from sklearn_cxr.neural_network import CNNClassifier, DenseHeadClassifier
+from sklearn_cxr.preprocessing import Resize
 from sklearn_cxr.utils._images import (
     check_kind,
     flatten_batch,
@@ -206,11 +209,6 @@ def test_finiteness_comes_first(bad):
         validate_images(model, images, reset=False)
 
 
-def test_paths_are_not_images():
-    with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
-        validate_images(_Model(), np.array(["a.png", "b.png"]), reset=True)
-
-
 @pytest.mark.parametrize(
     ("X", "value_range", "expected"),
     [
@@ -321,3 +319,16 @@ def test_channels_first_are_refused(channels):
     model = PixelPCA(2).fit(X.transpose(0, 2, 3, 1))
     assert model.image_shape_ == (9, 8, channels)
     assert PixelPCA(2, image_shape=X.shape[1:]).fit(X).image_shape_ == X.shape[1:]
+
+
+@pytest.mark.parametrize(
+    "form", [list, np.array, pd.Series, lambda paths: pd.DataFrame({"path": paths})]
+)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_paths_are_no_pixels(form, kind):
+    X, y = form([kind(f"{i}.png") for i in range(4)]), [0, 1, 0, 1]
+    for estimator in (PixelLogisticRegression(), PixelPCA(2), Resize(8), DenseHeadClassifier()):
+        with pytest.raises(
+            TypeError, match=r"takes pixels, and X holds '0\.png'\. Put ImageReader"
+        ):
+            estimator.fit(X, y)
