@@ -85,7 +85,9 @@ def plain_id(patient):
     str
         Equal for ids that may be one patient written in two ways.
     """
-    # A column with an empty cell makes 7.0 of 7.
+    # A column with an empty cell makes 7.0 of 7, and long numbers are written with an exponent.
+    if isinstance(patient, Real) and float(patient).is_integer():
+        patient = int(patient)
     text = re.sub(r"^(\d+)\.0*$", r"\1", str(patient).strip())
     return text.lstrip("0")
 

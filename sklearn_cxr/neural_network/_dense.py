@@ -270,7 +270,7 @@ class DenseHeadClassifier(BaseNetworkClassifier):
         self.verbose = verbose
 
     def _validate_rows(self, X, *, reset, **target):
-        refuse_paths(self, X)
+        refuse_paths(self, X, reader="ImageReader(size=..., output='flat')")
         return validate_data(
             self, X, *target.values(), reset=reset, dtype=[np.float64, np.float32]
         )

@@ -126,12 +126,19 @@ class BackboneBody(nn.Module):
         return self
 
     def _learns(self, name, module):
-        parameters = list(module.parameters())
-        if parameters:
-            return any(p.requires_grad for p in parameters)
-        # Of statistics without parameters the place tells; dropout goes with what it is in.
-        has_statistics = next(module.buffers(recurse=False), None) is not None
-        return not has_statistics or f"{name}.".startswith(self._learning)
+        learning = [p.requires_grad for p in module.parameters()]
+        if learning:
+            return any(learning)
+        # What has no parameters, such as dropout, goes with what it is in, if that is all of a
+        # kind; else its place tells.
+        within = name
+        while within and not learning:
+            within = within.rpartition(".")[0]
+            outer = self.backbone.get_submodule(within)
+            learning = [p.requires_grad for p in outer.parameters()]
+        if len(set(learning)) == 1:
+            return learning[0]
+        return f"{name}.".startswith(self._learning)
 
     def forward(self, images):
         """Logits of prepared images; in training with those of the auxiliary branches."""

@@ -281,7 +281,7 @@ class WeightAverage:
             What `raw` gave; nothing happens where other parts were trained then, or where the
             module was given other weights since, as by a checkpoint.
         """
-        if kept["weights"].keys() != set(self._names) or kept["left"] != self._digest():
+        if kept["weights"].keys() != set(self._names) or kept.get("left") != self._digest():
             return
         self._steps = kept["steps"]
         for name, own in zip(self._names, self._floats(), strict=True):

@@ -228,7 +228,8 @@ def placement(height, width, options):
         return (0, 0, width, height), (0, 0, out_w, out_h)
     if options.aspect == "crop":
         scale = min(width / out_w, height / out_h)
-        used_w, used_h = out_w * scale, out_h * scale
+        # Rounding must not reach beyond the film.
+        used_w, used_h = min(out_w * scale, width), min(out_h * scale, height)
         left, top = (width - used_w) / 2, (height - used_h) / 2
         return (left, top, left + used_w, top + used_h), (0, 0, out_w, out_h)
     scale = max(width / out_w, height / out_h)

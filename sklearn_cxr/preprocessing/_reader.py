@@ -85,8 +85,8 @@ class ImageReader(_PathTransform, CallbackSupportMixin, TransformerMixin, BaseEs
     page), BMP and DICOM (modality LUT, VOI window, MONOCHROME1 inverted) are read; the EXIF
     orientation is applied. 16-bit films keep their range: 0..65535 becomes 0..255 with
     ``dtype="uint8"``. An axis that shrinks is averaged by area, exactly, and one that grows is
-    interpolated, as `Resize` does it; a JPEG of more than twice the wanted size is shrunk inside
-    its decoder before, which moves a pixel by half a grey level on average.
+    interpolated, as `Resize` does it; a JPEG of four times the wanted size or more is shrunk
+    inside its decoder before, which moves a pixel by half a grey level on average.
 
     Parameters
     ----------

@@ -14,6 +14,8 @@ SIZE_CONSTRAINT = [Interval(Integral, 1, None, closed="left"), "array-like"]
 # A flat row is taken as a square or as one row; one row this long is hardly meant as an image,
 # and its square would fill the memory.
 _LONGEST_ROW = 8192
+# Pixels that are converted to floats at once.
+_BAND = 2**21
 
 
 def _area_weights(n_in, n_out, start, step):
@@ -23,7 +25,8 @@ def _area_weights(n_in, n_out, start, step):
     taps = np.arange(int(np.ceil(step)) + 1)
     index = np.floor(low).astype(int) + taps
     weights = np.clip(np.minimum(high, index + 1) - np.maximum(low, index), 0, None)
-    return np.minimum(index, n_in - 1), weights / step
+    # What rounding puts beyond the film has next to no weight, but would be read there.
+    return np.clip(index, 0, n_in - 1), weights / step
 
 
 def _bilinear_weights(n_in, n_out, start, step):
@@ -98,8 +101,14 @@ def resample(image, size, *, box=None, anti_aliasing=True):
     for axis, (side, ends) in enumerate(zip(size, ((top, bottom), (left, right)), strict=True)):
         lines = np.moveaxis(_spaced(image) if axis else image, axis, 0)
         matrix = _weights(lines.shape[0], side, ends, anti_aliasing, dtype)
-        flat = np.ascontiguousarray(lines.reshape(lines.shape[0], -1), dtype=dtype)
-        image = np.moveaxis((matrix @ flat).reshape(side, *lines.shape[1:]), 0, axis)
+        flat = lines.reshape(lines.shape[0], -1)
+        out = np.empty((side, flat.shape[1]), dtype=dtype)
+        # In bands, so that there is never a float copy of all of a large film.
+        band = max(_BAND // len(flat), 16)
+        for start in range(0, flat.shape[1], band):
+            part = slice(start, start + band)
+            out[:, part] = matrix @ np.ascontiguousarray(flat[:, part], dtype=dtype)
+        image = np.moveaxis(out.reshape(side, *lines.shape[1:]), 0, axis)
     # Rounding may leave the range by an ulp, and a later step would refuse 1.0000001.
     return np.clip(image, dtype(low), dtype(high))
 

@@ -29,7 +29,7 @@ def is_shaped(X):
     return ndim is not None and ndim > 2
 
 
-def refuse_paths(estimator, X):
+def refuse_paths(estimator, X, *, reader="ImageReader(size=...)"):
     """Raise where paths stand in place of pixels.
 
     Parameters
@@ -39,6 +39,9 @@ def refuse_paths(estimator, X):
 
     X : array-like
         What it was given.
+
+    reader : str, default="ImageReader(size=...)"
+        What has to stand in front of it.
 
     Raises
     ------
@@ -55,8 +58,7 @@ def refuse_paths(estimator, X):
     if isinstance(first, str | os.PathLike):
         raise TypeError(
             f"{type(estimator).__name__} takes pixels, and X holds {str(first)!r}. Put "
-            "ImageReader(size=...) in front of it, as in make_pipeline(ImageReader(size=224), "
-            f"{type(estimator).__name__}())."
+            f"{reader} in front of it, in a Pipeline."
         )
 
 

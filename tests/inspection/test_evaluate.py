@@ -5,7 +5,7 @@ import sys
 import types
 import warnings
 
-import matplotlib
+import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -111,10 +113,14 @@ def test_missing_patients():
         check_patient_leakage(["a", None], [([0], [1])])
 
 
-@pytest.mark.parametrize("other", ["00000005", " 5", "5.0", "5"])
-def test_a_patient_who_is_written_in_two_ways(other):
-    patients = np.array([5, other, "6"], dtype=object)
-    words = rf"1 patients have ids that differ .* such as 5 and {other!r}, and count as different"
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(5, "00000005"), (5, " 5"), (5, "5.0"), (5, "5"), (1e16, "10000000000000000")],
+)
+def test_a_patient_who_is_written_in_two_ways(one, other):
+    patients = np.array([one, other, "6"], dtype=object)
+    pair = re.escape(f"such as {one!r} and {other!r}, and count as different")
+    words = rf"1 patients have ids that differ .* {pair}"
     with pytest.warns(LeakageRiskWarning, match=words):
         assert check_patient_leakage(patients, [[0, 2], [1]]) == 1
 

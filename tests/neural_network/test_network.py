@@ -193,12 +193,12 @@ def test_statistics_without_parameters_are_frozen_by_their_place(trained, learns
 
 
 class Dropping(nn.Module):
-    """Dropout within two stages, and statistics without parameters beside it in the second."""
+    """Dropout within two stages and between them, beside statistics without parameters."""
 
     def __init__(self):
         super().__init__()
         self.stage1 = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout(0.5))
-        self.between = nn.BatchNorm2d(2, affine=False)
+        self.between = nn.Sequential(nn.BatchNorm2d(2, affine=False), nn.Dropout(0.5))
         after = nn.Sequential(nn.BatchNorm2d(2, affine=False), nn.Dropout(0.5))
         self.stage2 = nn.Sequential(nn.Conv2d(2, 2, 3), after)
 
@@ -214,7 +214,7 @@ def test_dropout_goes_with_the_stage_that_it_is_in():
         body.train()
         dropouts = body.backbone.stage1[1], body.backbone.stage2[1][1]
         assert [part.training for part in dropouts] == [False, True]
-        assert not body.backbone.between.training
+        assert not any(part.training for part in body.backbone.between.modules())
     body.freeze(())
     body.train()
     assert not any(part.training for part in body.backbone.modules())

@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 from sklearn_cxr.exceptions import ImageFormatError
 from sklearn_cxr.preprocessing import ImageReader, Resize
 from sklearn_cxr.preprocessing._decode import ReadOptions, image_size, placement, read_image
+from sklearn_cxr.preprocessing._resize import resample
 
 H, W = 6, 4
 GREY = (np.arange(H * W).reshape(H, W) * 10).astype(np.uint8)
@@ -317,6 +318,19 @@ def test_a_part_of_pixels_counts_as_that_part(tmp_path):
     # Cropped to columns 3.5 to 8.5: half of the bright column is in.
     out = read_image(path, options(4, 5, aspect="crop"))
     assert out.mean(axis=0).tolist() == [120, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("height", "width"), [(450, 450), (1055, 1005)])
+def test_rounding_does_not_reach_beyond_the_film(height, width):
+    """The wanted side times the scale is an ulp more than these films have."""
+    box, _ = placement(height, width, options(224, 224, aspect="crop"))
+    assert min(box) >= 0 and box[2] <= width and box[3] <= height
+    around = np.full((height + 2, width), np.nan, dtype=np.float32)
+    around[1:-1] = np.random.default_rng(0).uniform(size=(height, width))
+    film, beyond = around[1:-1], (-1e-13, -1e-13, width + 1e-13, height + 1e-13)
+    np.testing.assert_allclose(
+        resample(film, (224, 224), box=beyond), resample(film, (224, 224)), atol=1e-6
+    )
 
 
 def test_shrinking_inside_the_jpeg_decoder_stays_an_area_average(tmp_path):

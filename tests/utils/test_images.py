@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -328,7 +329,7 @@ def test_channels_first_are_refused(channels):
 def test_paths_are_no_pixels(form, kind):
     X, y = form([kind(f"{i}.png") for i in range(4)]), [0, 1, 0, 1]
     for estimator in (PixelLogisticRegression(), PixelPCA(2), Resize(8), DenseHeadClassifier()):
-        with pytest.raises(
-            TypeError, match=r"takes pixels, and X holds '0\.png'\. Put ImageReader"
-        ):
+        flat = ", output='flat'" if isinstance(estimator, DenseHeadClassifier) else ""
+        words = f"X holds '0.png'. Put ImageReader(size=...{flat}) in front of it"
+        with pytest.raises(TypeError, match=re.escape(words)):
             estimator.fit(X, y)
