@@ -15,7 +15,7 @@ SIZE_CONSTRAINT = [Interval(Integral, 1, None, closed="left"), "array-like"]
 # and its square would fill the memory.
 _LONGEST_ROW = 8192
 # Pixels that are converted to floats at once.
-_BAND = 2**21
+_BAND = 2**19
 
 
 def _area_weights(n_in, n_out, start, step):
