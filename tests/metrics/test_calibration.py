@@ -118,8 +118,9 @@ def test_edges_of_many_equal_weights():
     # The sum of a hundred thousand tenths is off by more than the steps of float64 near 1.
     rng = np.random.RandomState(0)
     probability = rng.permutation(100_000) / 100_000
-    y = rng.uniform(size=100_000) < probability**2
-    # A film on the other side of an edge changes the error by some 1e-6.
+    # One bin too high, the next too low, so that a film beyond an edge changes the error.
+    wrong = np.where((probability * 10).astype(int) % 2, 0.1, -0.1)
+    y = rng.uniform(size=100_000) < probability + wrong
     plain = calibration_error(y, probability, strategy="quantile")
     weights = np.full(100_000, 0.1)
     weighted = calibration_error(y, probability, strategy="quantile", sample_weight=weights)
