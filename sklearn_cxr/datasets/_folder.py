@@ -346,7 +346,12 @@ def load_image_folder(
     Warns
     -----
     LeakageRiskWarning
-        If patients are not known.
+        If patients are not known, or `group_pattern` finds some that differ in leading zeros
+        only.
+
+    DatasetWarning
+        If all images stand in one class folder, files are left out by their extension, or with
+        ``missing="warn"``.
 
     Examples
     --------

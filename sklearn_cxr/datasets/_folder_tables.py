@@ -9,6 +9,7 @@ import pandas as pd
 
 from sklearn_cxr.datasets._files import read_csv_rows, shorten
 from sklearn_cxr.exceptions import DatasetError
+from sklearn_cxr.utils._ids import plain_id
 
 # What pandas, R and databases write into an empty cell; "None" is left to be a class.
 _UNKNOWN = {"", "na", "n/a", "nan", "<na>", "null"}
@@ -70,7 +71,7 @@ def check_spelling(values, column, where):
 
 def alike_patients(values):
     """First few ids that differ in leading zeros or decimals only, for a message; "" without."""
-    return _written_twice(values, lambda text: _without_decimals(text).lstrip("0"))
+    return _written_twice(values, plain_id)
 
 
 def check_patients(values, column, where):

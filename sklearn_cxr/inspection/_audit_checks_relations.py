@@ -5,7 +5,7 @@ import pandas as pd
 
 from sklearn_cxr.inspection._audit_duplicates import crossing
 from sklearn_cxr.inspection._audit_findings import plural
-from sklearn_cxr.model_selection._groups import plain_id
+from sklearn_cxr.utils._ids import plain_id
 
 _FEW_PATIENTS = 5
 _IMBALANCE = 10

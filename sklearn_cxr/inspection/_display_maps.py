@@ -283,7 +283,7 @@ class ActivationMapDisplay:
             if self.titles is not None:
                 axis.set_title(self.titles[number], fontsize=14)
         bar = self.figure_.colorbar(drawn, ax=list(self.axes_.ravel()), shrink=0.7, aspect=30)
-        bar.set_label("share of the film's maximum", fontsize=13)
+        bar.set_label("share of each\nfilm's maximum", fontsize=11)
         return self
 
 

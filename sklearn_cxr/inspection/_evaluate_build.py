@@ -30,7 +30,8 @@ from sklearn_cxr.metrics import (
     nan_roc_auc_score,
     operating_point,
 )
-from sklearn_cxr.model_selection._groups import encode_groups, plain_id
+from sklearn_cxr.model_selection._groups import encode_groups
+from sklearn_cxr.utils._ids import plain_id
 
 CALLER = "evaluate"
 

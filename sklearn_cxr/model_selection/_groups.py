@@ -1,6 +1,5 @@
 """Patients and labels of a data set, as the counts that a patient-wise split works on."""
 
-import re
 from numbers import Real
 
 import numpy as np
@@ -8,6 +7,7 @@ import pandas as pd
 from scipy.sparse import issparse
 
 from sklearn_cxr.exceptions import LeakageRiskWarning
+from sklearn_cxr.utils._ids import plain_id
 from sklearn_cxr.utils._warn import warn
 
 
@@ -70,26 +70,6 @@ def encode_groups(groups, n_samples, *, caller):
             "the patient is not known, or leave these images out."
         )
     return codes.astype(np.int64), np.asarray(patients, dtype=object)
-
-
-def plain_id(patient):
-    """Text of an id without spaces, leading zeros and decimals: that of 7, "7.0", " 7" and "007".
-
-    Parameters
-    ----------
-    patient : object
-        The id.
-
-    Returns
-    -------
-    str
-        Equal for ids that may be one patient written in two ways.
-    """
-    # A column with an empty cell makes 7.0 of 7, and long numbers are written with an exponent.
-    if isinstance(patient, Real) and float(patient).is_integer():
-        patient = int(patient)
-    text = re.sub(r"^(\d+)\.0*$", r"\1", str(patient).strip())
-    return text.lstrip("0")
 
 
 def warn_of_alike_ids(patients, *, caller):

@@ -58,8 +58,10 @@ def _as_folds(splits):
             "before. Pass list(cv.split(X, y, groups))."
         )
     if all(np.isscalar(element) for element in splits):
+        # NumPy 2 would show np.str_('p1').
+        shown = np.asarray(splits[0]).item()
         raise ValueError(
-            f"check_patient_leakage got single values such as {splits[0]!r} for splits; expected "
+            f"check_patient_leakage got single values such as {shown!r} for splits; expected "
             "row numbers of each part, as in check_patient_leakage(groups, {'train': train_rows, "
             "'test': test_rows}) with the patients of all images in groups."
         )

@@ -135,6 +135,7 @@ def test_splits_tell_of_patients_who_are_written_in_two_ways():
         next(folds.split(np.zeros(36), np.arange(36) % 2, groups=patients))
 
 
-def test_the_patients_of_both_sides_are_no_splits():
+@pytest.mark.parametrize("form", [list, np.array])
+def test_the_patients_of_both_sides_are_no_splits(form):
     with pytest.raises(ValueError, match=r"single values such as 'p4' .*e\(groups, \{'train'"):
-        check_patient_leakage(["p1", "p2", "p3"], ["p4", "p5"])
+        check_patient_leakage(form(["p1", "p2", "p3"]), form(["p4", "p5"]))
