@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 # Where tests run side by side (-n), threads that wait for each other would keep the cores busy.
@@ -12,6 +13,12 @@ def _find_data():
     if given:
         return Path(given)
     return Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    # random_state=None then means the same in every run, in fixtures too.
+    np.random.seed(0)  # noqa: NPY002 - the global generator is what this is about
 
 
 @pytest.fixture(scope="session")
