@@ -226,7 +226,7 @@ def test_a_dask_worker_that_is_killed_is_survived(films, client, tmp_path):
     folds = list(StratifiedGroupKFold(3).split(paths, y, groups))
     shipped = [paths, y, *(rows for fold in folds for rows in fold)]
     assert min(rows.nbytes for rows in shipped) > 1000
-    client.wait_for_workers(2)
+    client.wait_for_workers(2, timeout=60)
     before = set(client.run(os.getpid).values())
     marker = tmp_path / "killed"
     model = pipeline(paths, kill_one_worker(str(marker)))
@@ -243,7 +243,7 @@ def test_a_dask_worker_that_is_killed_is_survived(films, client, tmp_path):
     np.testing.assert_allclose(
         grid.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"], rtol=1e-12
     )
-    client.wait_for_workers(2)
+    client.wait_for_workers(2, timeout=60)
     assert len(before & set(client.run(os.getpid).values())) == 1
 
 
@@ -287,8 +287,7 @@ def test_the_rows_of_a_dask_array_stay_where_they_are(client, monkeypatch):
     groups = np.arange(90) // 2
     search = PixelLogisticRegressionCV([1e-4, 1e-3], cv=2, tol=1e-3).fit(chunked, y, groups=groups)
     pca = PixelPCA(2).fit(chunked)
-    # One row stands for the rest where they are validated.
-    assert max(fetched) == 1
+    assert not fetched
     monkeypatch.undo()
     expected = PixelLogisticRegressionCV([1e-4, 1e-3], cv=2, tol=1e-3, solver="passes")
     expected = expected.fit(images, y, groups=groups)

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from sklearn_cxr.decomposition._merge import Sketch, axes_of_rows
-from sklearn_cxr.utils._chunks import ImageChunks, is_shaped_rows, validate_rows
+from sklearn_cxr.utils._chunks import ImageChunks, is_shaped_rows, read_blocks, validate_rows
 from sklearn_cxr.utils._design import open_design
 from sklearn_cxr.utils._sklearn import (
     CallbackSupportMixin,
@@ -21,6 +21,8 @@ from sklearn_cxr.utils._sklearn import (
     fit_task,
     with_callbacks,
 )
+from sklearn_cxr.utils._warn import warn
+from sklearn_cxr.utils._whole import whole_or_not_at_all
 
 # Relative precision of the eigenvalues; a tighter one only costs passes.
 _TOLERANCE = 1e-10
@@ -67,6 +69,12 @@ class PixelPCA(
 
     explained_variance_ratio_ : ndarray of shape (n_components,)
         The same as a share of the total variance.
+
+    singular_values_ : ndarray of shape (n_components,)
+        Singular values of the centred images, in grey levels.
+
+    noise_variance_ : float
+        Mean variance along the axes that were not kept, in squared grey levels; 0 where all were.
 
     n_components_ : int
         Number of components kept.
@@ -154,7 +162,7 @@ class PixelPCA(
         ValueError
             If `n_components` exceeds the number of images or of pixels.
         """
-        with fit_task(self, X, y):
+        with fit_task(self, X, y), whole_or_not_at_all(self):
             self._fitted_on_shaped = is_shaped_rows(X)
             X = validate_rows(
                 self, X, reset=True, image_shape=self.image_shape, ensure_min_samples=2
@@ -163,7 +171,7 @@ class PixelPCA(
             # Threads of BLAS would contend with those of the passes.
             with threadpool_limits(limits=1, user_api="blas"), open_design(X).threads() as design:
                 mean, variance = design.moments(np.ones(len(X)))
-                total = float(variance.sum() * len(X))
+                total = _variance(len(X), mean, variance)
                 values, axes = _leading_axes(design, mean, self.n_components, total)
             if values is None:
                 values, axes = _all_axes(np.asarray(X), mean, self.n_components, total)
@@ -200,35 +208,55 @@ class PixelPCA(
             If the first part is too small, or the images are not such as came before.
         """
         first = not hasattr(self, "components_")
-        shaped = is_shaped_rows(X)
-        X = validate_rows(
-            self,
-            X,
-            reset=first,
-            image_shape=self.image_shape,
-            ensure_min_samples=2 if first else 1,
-        )
-        if first:
-            self._check_number(len(X), self.n_features_in_)
-            self._fitted_on_shaped = shaped
-            sketch, dtype = Sketch.of_nothing(self.n_features_in_), _float_dtype(X)
-        else:
-            sketch, dtype = self._so_far(), self.components_.dtype
-        with threadpool_limits(limits=1, user_api="blas"):
-            start = 0
-            while start < len(X):
-                rows = np.asarray(X[start : start + sketch.step()])
-                sketch.add(rows.reshape(len(rows), -1).astype(np.float64))
-                start += len(rows)
-                if self.n_components is not None:
-                    kept = _count(sketch.values, self.n_components, sketch.total)
-                    sketch.cut(len(sketch.values) if kept is None else kept)
-        kept = None
-        if self.n_components is not None:
-            kept = _count(sketch.values, self.n_components, sketch.total)
-        self._held = dataclasses.asdict(sketch)
-        self._settle(sketch, kept, dtype)
+        with whole_or_not_at_all(self):
+            shaped = is_shaped_rows(X)
+            X = validate_rows(
+                self,
+                X,
+                reset=first,
+                image_shape=self.image_shape,
+                ensure_min_samples=2 if first else 1,
+            )
+            if first:
+                self._check_number(len(X), self.n_features_in_)
+                self._fitted_on_shaped = shaped
+                sketch, dtype = Sketch.of_nothing(self.n_features_in_), _float_dtype(X)
+            else:
+                sketch, dtype = self._so_far(), self.components_.dtype
+            with threadpool_limits(limits=1, user_api="blas"):
+                for _, block in read_blocks(X):
+                    self._add(sketch, block)
+            kept = self._count_kept(sketch)
+            self._held = dataclasses.asdict(sketch)
+            self._settle(sketch, kept, dtype)
         return self
+
+    def _add(self, sketch, X):
+        """Add rows in steps, and cut what need not be carried along after each."""
+        start = 0
+        while start < len(X):
+            rows = np.asarray(X[start : start + sketch.step()])
+            sketch.add(rows.reshape(len(rows), -1).astype(np.float64))
+            start += len(rows)
+            if self.n_components is not None:
+                kept = _count(sketch.values, self.n_components, sketch.total)
+                sketch.cut(len(sketch.values) if kept is None else kept)
+
+    def _count_kept(self, sketch):
+        """How many axes of all parts are kept; None for all that there are."""
+        if self.n_components is None:
+            return None
+        kept = _count(sketch.values, self.n_components, sketch.total)
+        if kept is None:
+            share = sketch.values.sum() / sketch.total
+            warn(
+                f"n_components={self.n_components} of the variance is not reached: the "
+                f"{len(sketch.values)} axes that were carried along explain {share:.3g}, since "
+                "the parts before were held to less. Call fit on all images, or begin anew with "
+                "partial_fit on a clone.",
+                UserWarning,
+            )
+        return kept
 
     def _so_far(self):
         """Return what the next part is merged with."""
@@ -247,7 +275,12 @@ class PixelPCA(
         self.eigenimages_ = self.components_.reshape(-1, *self.image_shape_)
         self.mean_image_ = self.mean_.reshape(self.image_shape_)
         self.explained_variance_ = values / (sketch.n - 1)
-        self.explained_variance_ratio_ = values / sketch.total if sketch.total > 0 else values
+        whole = sketch.total if sketch.total > 0 else np.inf
+        self.explained_variance_ratio_ = values / whole
+        self.singular_values_ = np.sqrt(values)
+        left = min(sketch.n, len(sketch.mean)) - len(values)
+        rest = max(sketch.total - float(values.sum()), 0.0) / (sketch.n - 1)
+        self.noise_variance_ = rest / left if left else 0.0
         self.n_components_ = len(values)
         self.n_samples_seen_ = sketch.n
 
@@ -286,8 +319,11 @@ class PixelPCA(
         """Return what a coordinate is divided by: its standard deviation where it is whitened."""
         if not self.whiten:
             return 1.0
-        tiny = np.finfo(self.components_.dtype).eps
-        return np.maximum(np.sqrt(self.explained_variance_), tiny)
+        # A component without variance is known to no more than the rounding of the scatter
+        # matrix, and to divide by less would blow that rounding up.
+        eps = np.finfo(np.float64).eps
+        least = np.sqrt(self.n_samples_seen_ * eps * self.explained_variance_[0])
+        return np.maximum(np.sqrt(self.explained_variance_), least if least > 0 else eps)
 
     def inverse_transform(self, X):
         """Go back from coordinates to images.
@@ -322,17 +358,27 @@ def _float_dtype(X):
     return np.float32 if X.dtype.newbyteorder("=") == np.float32 else np.float64
 
 
+def _variance(n, mean, variance):
+    """Sum of the squared deviations of all pixels, 0 where it is but the rounding of the mean."""
+    rounding = (n * np.finfo(np.float64).eps) ** 2 * float(mean @ mean)
+    total = float(variance.sum())
+    return n * total if total > rounding else 0.0
+
+
 def _leading_axes(design, mean, n_components, total):
     """Axes by Lanczos iteration over passes, or None and None where many of them are wanted."""
     most = min(design.shape) // 5
     k = n_components if isinstance(n_components, Integral) else min(16, most)
+    # As a share of the whole, because ARPACK's tolerance ends at an absolute value.
     scatter = LinearOperator(
-        (design.shape[1],) * 2, matvec=lambda v: design.scatter(v.ravel(), mean), dtype=np.float64
+        (design.shape[1],) * 2,
+        matvec=lambda v: design.scatter(v.ravel(), mean) / total,
+        dtype=np.float64,
     )
     while n_components is not None and total > 0 and 0 < k <= most:
         start = check_random_state(0).uniform(-1, 1, design.shape[1])
         values, vectors = eigsh(scatter, k=k, which="LA", v0=start, tol=_TOLERANCE)
-        values, axes = np.clip(values[::-1], 0, None), vectors[:, ::-1].T
+        values, axes = np.clip(values[::-1], 0, None) * total, vectors[:, ::-1].T
         kept = _count(values, n_components, total)
         if kept is not None:
             return values[:kept], axes[:kept]

@@ -1,7 +1,5 @@
 """What fitted linear classifiers of pixels have in common."""
 
-from contextlib import contextmanager
-
 import numpy as np
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -10,18 +8,6 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_cxr.utils._chunks import validate_rows
 from sklearn_cxr.utils._design import open_design
 from sklearn_cxr.utils._sklearn import CallbackSupportMixin
-
-
-@contextmanager
-def whole_or_not_at_all(estimator):
-    """Leave the estimator as it was where the fit inside raises: an old model stays whole."""
-    before = vars(estimator).copy()
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
 
 
 class BasePixelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):

@@ -185,6 +185,8 @@ class _Objective:
         both = x.reshape(self._by.shape) / self._by
         return both[:, :-1], both[:, -1]
 
+    measured = "length"
+
     def length(self, gradient):
         """Length of the gradient by the coefficients as they are."""
         return float(np.linalg.norm(gradient.reshape(self._by.shape) * self._by))

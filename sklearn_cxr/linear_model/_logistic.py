@@ -10,7 +10,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
-from sklearn_cxr.linear_model._base import BasePixelClassifier, whole_or_not_at_all
+from sklearn_cxr.linear_model._base import BasePixelClassifier
 from sklearn_cxr.linear_model._gram import Reduced, gram_pays
 from sklearn_cxr.linear_model._solver import minimize
 from sklearn_cxr.utils._chunks import is_dask_array, validate_rows
@@ -23,6 +23,7 @@ from sklearn_cxr.utils._sklearn import (
     fit_task,
     with_callbacks,
 )
+from sklearn_cxr.utils._whole import whole_or_not_at_all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,8 @@ class PixelLogisticRegression(BasePixelClassifier):
         ``sum(log loss) + lambda * ||w||^2`` has ``C = 1 / (2 * lambda)``.
 
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, as in :class:`~sklearn.linear_model.LogisticRegression`.
+        Weights of the classes, as in :class:`~sklearn.linear_model.LogisticRegression`: not
+        negative, 1 for a class that is not named.
 
     standardize : bool, default=True
         Bring every pixel to zero mean and unit variance over the training images (weighted by
@@ -208,7 +210,7 @@ class PixelLogisticRegression(BasePixelClassifier):
             Images; a dask array too.
 
         y : array-like of shape (n,)
-            Class labels of any hashable kind.
+            Class labels: integers, booleans or strings.
 
         sample_weight : array-like of shape (n,) or None, default=None
             Weights of the images.
@@ -221,7 +223,8 @@ class PixelLogisticRegression(BasePixelClassifier):
         Raises
         ------
         ValueError
-            If `y` holds one class only.
+            If `y` holds one class only, or the weights are negative, no finite numbers or 0
+            all of them.
         """
         with fit_task(self, X, y), whole_or_not_at_all(self):
             previous = self._previous() if self.warm_start else None
@@ -244,6 +247,7 @@ class PixelLogisticRegression(BasePixelClassifier):
             self._check_previous(len(classes), math.prod(X.shape[1:]))
         self.classes_, target = classes, target.astype(np.intp, copy=False)
         weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+        self._check_weight(weight, "sample_weight")
         by_gram = self.solver == "gram"
         if by_gram and is_dask_array(X):
             raise ValueError(
@@ -257,6 +261,7 @@ class PixelLogisticRegression(BasePixelClassifier):
             # Divided by infinity, a pixel that never changes stays without a coefficient.
             scale = np.where(constant, np.inf, self.scale_)
             weight = weight * self._class_weights(target, weight)[target]
+            self._check_weight(weight, "class_weight")
             if by_gram:
                 reduced = Reduced(design, weight, self.mean_, scale)
                 minimizer = functools.partial(reduced.minimize, target, weight)
@@ -310,9 +315,19 @@ class PixelLogisticRegression(BasePixelClassifier):
             return weight.sum() / (len(counts) * np.where(counts > 0, counts, 1))
         known = self.classes_.tolist()
         strangers = [label for label in self.class_weight if label not in known]
-        if strangers:
+        # A fold may lack a rare class; a class without a weight besides tells of a wrong spelling.
+        if strangers and any(label not in self.class_weight for label in known):
             raise ValueError(f"class_weight names {strangers}, but the classes are {known}.")
         return np.array([self.class_weight.get(label, 1.0) for label in known], dtype=float)
+
+    @staticmethod
+    def _check_weight(weight, name):
+        """Raise where the weights of the images, into which `name` went last, fit nothing."""
+        if not (np.isfinite(weight).all() and weight.min() >= 0 and weight.any()):
+            raise ValueError(
+                f"With {name} the weights of the images are from {weight.min():g} to "
+                f"{weight.max():g}; expected finite numbers, none negative and not all of them 0."
+            )
 
     def _check_previous(self, n_classes, n_features):
         """Raise where a previous fit is no start for this one."""

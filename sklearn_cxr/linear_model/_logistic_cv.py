@@ -6,16 +6,19 @@ import numpy as np
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, check_cv
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from sklearn_cxr.exceptions import LeakageRiskWarning
-from sklearn_cxr.linear_model._base import BasePixelClassifier, whole_or_not_at_all
+from sklearn_cxr.linear_model._base import BasePixelClassifier
 from sklearn_cxr.linear_model._logistic import PixelLogisticRegression
+from sklearn_cxr.model_selection._groups import encode_groups
 from sklearn_cxr.utils._chunks import is_dask_array, validate_rows
 from sklearn_cxr.utils._dask import take_rising
 from sklearn_cxr.utils._sklearn import Interval, _fit_context, fit_task, with_callbacks
 from sklearn_cxr.utils._subset import subset
 from sklearn_cxr.utils._warn import warn
+from sklearn_cxr.utils._whole import whole_or_not_at_all
 
 _WEAKEST, _STRONGEST = 2, -6
 
@@ -178,7 +181,7 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
             Images.
 
         y : array-like of shape (n,)
-            Class labels of any hashable kind.
+            Class labels: integers, booleans or strings.
 
         groups : array-like of shape (n,) or None, default=None
             Patient of each image.
@@ -202,6 +205,8 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
             if len(np.unique(y)) > 1:
                 splits = self._splits(y, groups)
                 self._check_folds(y, splits)
+                if groups is not None:
+                    _warn_of_shared_patients(groups, splits, len(y))
                 self.Cs_, self.scores_ = Cs, np.empty((len(splits), len(Cs)))
                 with tqdm(
                     total=self.scores_.size, desc="Penalty path", disable=not self.verbose
@@ -223,9 +228,13 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
     def _values(self):
         if isinstance(self.Cs, Integral):
             return np.logspace(_STRONGEST, _WEAKEST, self.Cs)
-        Cs = np.unique(np.asarray(self.Cs, dtype=np.float64))
-        if Cs.ndim != 1 or not len(Cs) or not (np.isfinite(Cs).all() and Cs.min() > 0):
-            raise ValueError(f"Cs must be positive numbers, or how many of them, got {self.Cs!r}.")
+        told = f"Cs must be positive numbers, or how many of them, got {self.Cs!r}."
+        try:
+            Cs = np.unique(np.asarray(self.Cs, dtype=np.float64))
+        except (TypeError, ValueError) as error:
+            raise ValueError(told) from error
+        if not len(Cs) or not (np.isfinite(Cs).all() and Cs.min() > 0):
+            raise ValueError(told)
         return Cs
 
     def _folds(self, y, groups):
@@ -291,9 +300,7 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
             X_train, X_test = take_rising(X, train), take_rising(X, test)
         else:
             X_train, X_test = subset(X, train), subset(X, test)
-        several = len(np.unique(y)) > 2
-        scoring = "roc_auc_ovr" if self.scoring == "roc_auc" and several else self.scoring
-        scorer = check_scoring(model, scoring=scoring)
+        scorer = check_scoring(model, scoring=self._scoring(len(np.unique(y))))
         with model._problem(X_train, y[train], n_fits=len(Cs)) as problem:
             # The kind of grey level is that of the whole batch, not that of a part.
             model.input_kind_, model._fitted_on_levels = self.input_kind_, self._fitted_on_levels
@@ -301,7 +308,17 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
             for C in Cs:
                 model.set_params(C=C)._solve(problem, previous)
                 previous = model.coef_, model.intercept_
-                yield scorer(model, X_test, y[test])
+                try:
+                    yield scorer(model, X_test, y[test])
+                except ValueError as error:
+                    missing = np.setdiff1d(y, y[test]).tolist()
+                    if not missing:
+                        raise
+                    raise ValueError(
+                        f"The score {self.scoring!r} fails where no image of {missing} is scored: "
+                        f"{error} Take fewer folds, or such as keep the shares of the classes: "
+                        "cv=StratifiedGroupKFold(k)."
+                    ) from error
 
     def _choose(self):
         mean = self.scores_.mean(axis=0)
@@ -310,3 +327,47 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
             return best
         error = self.scores_[:, best].std(ddof=1) / np.sqrt(len(self.scores_))
         return int(np.argmax(mean >= mean[best] - error))
+
+    def _scoring(self, n_classes):
+        """Return `scoring`, in the form that several classes need."""
+        return "roc_auc_ovr" if self.scoring == "roc_auc" and n_classes > 2 else self.scoring
+
+    def score(self, X, y, sample_weight=None):
+        """Score predictions by `scoring`, as a search over the penalty would.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the shape seen in ``fit``.
+
+        y : array-like of shape (n,)
+            Their class labels.
+
+        sample_weight : array-like of shape (n,) or None, default=None
+            Weights of the images.
+
+        Returns
+        -------
+        float
+            The score; by default the area under the ROC curve.
+        """
+        check_is_fitted(self)
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        scoring = self._scoring(len(self.classes_))
+        if scoring is None:
+            return super().score(X, y, **weights)
+        return check_scoring(self, scoring=scoring)(self, X, y, **weights)
+
+
+def _warn_of_shared_patients(groups, splits, n):
+    """Warn where splits that were given have images of one patient on both sides."""
+    patients = encode_groups(groups, n, caller="PixelLogisticRegressionCV")[0]
+    shared = [len(np.intersect1d(patients[train], patients[test])) for train, test in splits]
+    if any(shared):
+        fold = int(np.argmax(shared))
+        warn(
+            f"Fold {fold} of cv trains and scores on images of the same {shared[fold]} patients, "
+            "which makes the scores too high and the penalty too weak. Take a splitter that "
+            "keeps patients together: cv=StratifiedGroupKFold(k).",
+            LeakageRiskWarning,
+        )

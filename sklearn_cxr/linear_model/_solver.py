@@ -198,7 +198,7 @@ def descend(objective, coef, intercept, *, max_iter, tol, verbose):
     # No step was lower (0), or the line search found none (2): a minimum if that is rounding.
     flat = len(values) > 1 and abs(values[-2] - values[-1]) <= _ROUNDING * abs(values[-1])
     if length > tol and not (flat and result.status in (0, 2)):
-        _warn(result, length, tol, max_iter)
+        _warn(result, f"{objective.measured} of the gradient is {length:.2g}", tol, max_iter)
     return result, length
 
 
@@ -225,6 +225,9 @@ class _Objective:
     def largest_component(self, tol):
         return tol
 
+    # What `length` is, in words.
+    measured = "largest component"
+
     def __call__(self, x):
         coef, intercept = self.unpack(x)
         folded = coef / self._scale
@@ -238,7 +241,7 @@ class _Objective:
         return loss / self._total + 0.5 / self.unit * np.vdot(coef, coef), self.latest
 
 
-def _warn(result, largest, tol, max_iter):
+def _warn(result, gradient, tol, max_iter):
     if result.nit >= max_iter:
         why = f"it stopped after max_iter={max_iter} iterations"
         what = "Raise max_iter, loosen tol, or lower C"
@@ -246,7 +249,6 @@ def _warn(result, largest, tol, max_iter):
         why = "the line search found no better point"
         what = "Standardize the pixels, loosen tol, or lower C"
     warn(
-        f"The fit has not converged: {why}, and the largest component of the gradient is "
-        f"{largest:.2g} (tol={tol:g}). {what}.",
+        f"The fit has not converged: {why}, and the {gradient} (tol={tol:g}). {what}.",
         ConvergenceWarning,
     )

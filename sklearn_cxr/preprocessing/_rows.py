@@ -51,6 +51,11 @@ class ImageRows:
     nbytes : int
         Bytes that ``np.asarray`` would take.
 
+    Raises
+    ------
+    ValueError
+        If the blocks differ in the shape of an image or in dtype.
+
     See Also
     --------
     ImageReader : Returns such a view where it has a `cache_dir`.
@@ -73,6 +78,12 @@ class ImageRows:
         self._block = np.asarray(block_index, dtype=np.intp)
         self._row = np.asarray(row_index, dtype=np.intp)
         self._flat = flat
+        kinds = {(block.shape[1:], np.dtype(block.dtype)) for block in self._blocks}
+        if len(kinds) > 1:
+            raise ValueError(
+                "The blocks of ImageRows hold images of one shape and dtype, got "
+                f"{sorted(f'{shape} {dtype}' for shape, dtype in kinds)}. Bring them to one first."
+            )
 
     @property
     def shape(self):

@@ -89,6 +89,33 @@ def chunk_slices(n_samples, n_features, batch_size=None):
     return [slice(start, min(start + step, n_samples)) for start in range(0, n_samples, step)]
 
 
+def read_blocks(X):
+    """Rows of a batch in the parts that it is best read in.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, ...)
+        A batch. A dask array of known length is computed chunk by chunk, each of them once, and
+        held one at a time; anything else is its own only part.
+
+    Yields
+    ------
+    start : int
+        Number of the first row of the part.
+
+    block : array-like of shape (m, ...)
+        The part.
+    """
+    if not is_dask_array(X):
+        yield 0, X
+        return
+    start = 0
+    for number in range(X.numblocks[0]):
+        block = np.asarray(X.blocks[number])
+        yield start, block
+        start += len(block)
+
+
 class _Extent:
     # Dtype and range of a batch, in the words that input_kind and check_kind ask an array in.
     def __init__(self, dtype):
@@ -136,9 +163,6 @@ class ImageChunks:
     shaped : bool
         Whether `X` came shaped.
 
-    slices : list of slice
-        The rows of each chunk, in the order of iteration.
-
     n_features : int
         Number of values in a row.
 
@@ -157,7 +181,7 @@ class ImageChunks:
             self.n_features = X.shape[1]
         self._X, self._estimator, self._reset = X, estimator, reset
         self.dtype = X.dtype
-        self.slices = chunk_slices(len(X), self.n_features, batch_size)
+        self._batch_size = batch_size
 
     def __len__(self):
         return len(self._X)
@@ -168,12 +192,13 @@ class ImageChunks:
     def items(self):
         """Yield each chunk with the slice of its rows."""
         extent = _Extent(self.dtype)
-        for rows in self.slices:
-            chunk = np.asarray(self._X[rows]).reshape(-1, self.n_features)
-            if self._pending:
-                chunk = check_array(chunk, input_name="X", estimator=self._estimator)
-                extent.add(chunk)
-            yield rows, chunk
+        for first, block in read_blocks(self._X):
+            for rows in chunk_slices(len(block), self.n_features, self._batch_size):
+                chunk = np.asarray(block[rows]).reshape(-1, self.n_features)
+                if self._pending:
+                    chunk = check_array(chunk, input_name="X", estimator=self._estimator)
+                    extent.add(chunk)
+                yield slice(first + rows.start, first + rows.stop), chunk
         if self._pending:
             check_kind(self._estimator, extent, reset=self._reset)
             self._pending = False
@@ -276,7 +301,9 @@ def _validate_view(estimator, X, *, reset, image_shape):
     shaped = is_shaped(X)
     if shaped:
         check_image_shape(estimator, tuple(X.shape), reset=reset, image_shape=image_shape)
-    first = np.asarray(X[:1]).reshape(-1, math.prod(X.shape[1:]))
+    # A row of a dask array would cost a whole chunk, and its dtype is known.
+    first = np.zeros((1, *X.shape[1:]), X.dtype) if is_dask_array(X) else np.asarray(X[:1])
+    first = first.reshape(-1, math.prod(X.shape[1:]))
     validate_data(estimator, first, reset=reset)
     if reset and not shaped:
         estimator.image_shape_ = resolve_image_shape(first.shape[1], image_shape)

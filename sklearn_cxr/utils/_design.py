@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import math
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -65,6 +66,7 @@ class Design:
         self.n_passes = 0
         self._X = X
         self._pool = None
+        self._reading = threading.Lock()
         self._threads = (
             _thread_count() if self.shape[0] * self.shape[1] > _VALUES_FOR_THREADS else 1
         )
@@ -99,7 +101,9 @@ class Design:
     def _chunk(self, start, stop):
         """Read some rows of what is neither an array nor a map, and convert them."""
         check_open(self._X)
-        chunk = np.asarray(self._X[start:stop]).reshape(-1, self.shape[1])
+        # Not every view may be read by two threads at once, as `gram` would.
+        with self._reading:
+            chunk = np.asarray(self._X[start:stop]).reshape(-1, self.shape[1])
         if len(chunk) != stop - start:
             raise ValueError(
                 f"X had {self.shape[0]} rows when the pass began, but gave {len(chunk)} of the "
@@ -120,22 +124,22 @@ class Design:
     def _run(self, kernel, arguments, accumulators=tuple):
         """Call `kernel` on all rows, divided among the threads.
 
-        Returns a list of what it returned, each with the accumulators of that call, of which
-        ``accumulators()`` makes a fresh set.
+        Returns a list of what it returned, and the accumulators that it added to: as many sets,
+        each made by ``accumulators()``, as there are threads.
         """
         self.n_passes += 1
-        results = []
+        # One set for all pieces: an HDF5 file of the size of a study has some thousands of these.
+        returned, kept = [], [accumulators() for _ in range(self._threads)]
         for block, rows, places in self._pieces():
             edges = np.linspace(0, len(rows), self._threads + 1).astype(int)
             spans = [(a, b) for a, b in itertools.pairwise(edges) if b > a]
-            own = [accumulators() for _ in spans]
             calls = [
-                (block, rows, places, *span, *arguments, *mine)
-                for span, mine in zip(spans, own, strict=True)
+                (block, rows, places, *span, *arguments, *own)
+                for span, own in zip(spans, kept, strict=False)
             ]
             spread = map if self._pool is None or len(calls) == 1 else self._pool.map
-            results += zip(spread(lambda call: kernel(*call), calls), own, strict=True)
-        return results
+            returned += spread(lambda call: kernel(*call), calls)
+        return returned, kept
 
     def _zeros(self):
         return (np.zeros(self.shape[1]),)
@@ -173,8 +177,8 @@ class Design:
         from sklearn_cxr.utils import _kernels
 
         def one(weight):
-            parts = self._run(_kernels.weighted_sum, (_contiguous(weight),), self._zeros)
-            return sum(total for _, (total,) in parts)
+            _, kept = self._run(_kernels.weighted_sum, (_contiguous(weight),), self._zeros)
+            return sum(total for (total,) in kept)
 
         return np.array([one(weight) for weight in weights])
 
@@ -196,8 +200,8 @@ class Design:
         """
         from sklearn_cxr.utils import _kernels
 
-        parts = self._run(_kernels.weighted_squares, (weight, mean), self._zeros)
-        return sum(total for _, (total,) in parts)
+        _, kept = self._run(_kernels.weighted_squares, (weight, mean), self._zeros)
+        return sum(total for (total,) in kept)
 
     def gram(self, weight, mean, scale):
         """Gram matrix of the weighted and standardised rows, ``Z @ Z.T``.
@@ -258,9 +262,8 @@ class Design:
         from sklearn_cxr.utils import _kernels
 
         vector = _contiguous(vector)
-        results = self._run(_kernels.normal, (vector, float(mean @ vector)), self._zeros)
-        factors = math.fsum(part for part, _ in results)
-        return sum(total for _, (total,) in results) - mean * factors
+        factors, kept = self._run(_kernels.normal, (vector, float(mean @ vector)), self._zeros)
+        return sum(total for (total,) in kept) - mean * math.fsum(factors)
 
     def scores(self, coef, intercept):
         """Product with the coefficients, ``X @ coef.T + intercept``.
@@ -318,13 +321,12 @@ class Design:
         from sklearn_cxr.utils import _kernels
 
         coef, intercept = _contiguous(coef), _contiguous(intercept)
-        results = self._run(
+        losses, kept = self._run(
             _kernels.loss_gradient,
             (coef, intercept, target, weight),
             lambda: (np.zeros_like(coef), np.zeros_like(intercept)),
         )
-        loss = math.fsum(part for part, _ in results)
-        return loss, sum(own[0] for _, own in results), sum(own[1] for _, own in results)
+        return math.fsum(losses), sum(own[0] for own in kept), sum(own[1] for own in kept)
 
 
 def _thread_count():

@@ -126,3 +126,42 @@ def test_films_that_are_all_the_same():
     pca = in_parts(PixelPCA(2), X, 10)
     np.testing.assert_allclose(pca.explained_variance_, 0, atol=1e-9)
     np.testing.assert_allclose(pca.components_ @ pca.components_.T, np.eye(2), atol=1e-9)
+
+
+def test_a_part_that_is_refused_leaves_the_model_as_it_was():
+    X = films()
+    pca = PixelPCA(3).partial_fit(X[:80])
+    before = pca.transform(X)
+    with pytest.raises(ValueError, match="NaN"):
+        pca.partial_fit(np.full((5, 8, 8), np.nan))
+    np.testing.assert_array_equal(pca.transform(X), before)
+    assert pca.n_samples_seen_ == 80
+
+
+def test_a_share_of_the_variance_that_is_out_of_reach_is_told_of():
+    X = films()
+    pca = PixelPCA(0.5).fit(X[:100])
+    with pytest.warns(UserWarning, match="n_components=0.99 of the variance is not reached"):
+        pca.set_params(n_components=0.99).partial_fit(X[100:110])
+    assert pca.explained_variance_ratio_.sum() < 0.99
+
+
+def test_every_chunk_of_a_dask_array_is_computed_once():
+    da = pytest.importorskip("dask.array", reason="dask comes with the extra 'distributed'")
+    X, loaded = films(), []
+
+    def load(block, block_info=None):
+        if block.size:
+            loaded.append(len(block))
+        return block
+
+    lazy = da.from_array(X, chunks=(70, 8, 8)).map_blocks(load, dtype=X.dtype, meta=X[:0])
+    pca = PixelPCA(3).partial_fit(lazy)
+    assert sorted(loaded) == [20, 70, 70]
+    whole = PixelPCA(3)
+    for part in np.split(X, [70, 140]):
+        whole.partial_fit(part)
+    np.testing.assert_allclose(pca.explained_variance_, whole.explained_variance_, rtol=1e-12)
+    loaded.clear()
+    np.testing.assert_allclose(pca.transform(lazy), pca.transform(X), atol=1e-9)
+    assert sorted(loaded) == [20, 70, 70]

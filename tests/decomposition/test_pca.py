@@ -28,6 +28,8 @@ def test_equals_scikit_learn_up_to_sign(n_components, whiten, n):
     np.testing.assert_allclose(
         ours.explained_variance_ratio_, peer.explained_variance_ratio_, rtol=1e-6, atol=1e-10
     )
+    np.testing.assert_allclose(ours.singular_values_, peer.singular_values_, rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(ours.noise_variance_, peer.noise_variance_, rtol=1e-6, atol=1e-9)
     # Directions without variance are arbitrary.
     real = peer.explained_variance_ > 1e-8
     np.testing.assert_allclose(
@@ -146,3 +148,38 @@ def test_byte_order_is_irrelevant():
     found = PixelPCA(2).fit(swapped).transform(swapped)
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_direction_without_variance_is_not_blown_up_by_whitening():
+    X = films(12, side=10)
+    # Twelve films have eleven directions.
+    out = PixelPCA(None, whiten=True).fit_transform(X)
+    np.testing.assert_allclose(out[:, :11].std(axis=0, ddof=1), 1, rtol=1e-6)
+    assert np.abs(out[:, 11]).max() < 1
+
+
+@pytest.mark.parametrize("n_components", [2, 0.7, None])
+@pytest.mark.parametrize("level", [0.1, 0.7, 77 / 255])
+def test_films_that_are_all_the_same(n_components, level):
+    pca = PixelPCA(n_components).fit(np.full((60, 10, 10), level))
+    np.testing.assert_allclose(pca.explained_variance_, 0, atol=1e-25)
+    np.testing.assert_array_equal(pca.explained_variance_ratio_, 0)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e9])
+def test_the_unit_of_the_grey_levels_is_irrelevant(scale):
+    X = films(80)
+    ours, scaled = PixelPCA(3).fit(X.astype(float)), PixelPCA(3).fit(X * scale)
+    np.testing.assert_allclose(
+        scaled.explained_variance_, ours.explained_variance_ * scale**2, rtol=1e-9
+    )
+
+
+def test_a_fit_that_is_refused_leaves_the_model_as_it_was():
+    X = films()
+    pca = PixelPCA(3).fit(X)
+    before = pca.transform(X)
+    for wrong in (X[:2, :4, :4], np.full((6, 4, 4), np.nan)):
+        with pytest.raises(ValueError, match=r"n_components=3, but 2 images|NaN"):
+            pca.fit(wrong)
+        np.testing.assert_array_equal(pca.transform(X), before)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sklearn_cxr.decomposition import PixelPCA
+from sklearn_cxr.exceptions import LeakageRiskWarning
 from sklearn_cxr.linear_model import PixelLogisticRegression, PixelLogisticRegressionCV
 from sklearn_cxr.preprocessing import ImageRows
 from sklearn_cxr.utils import _design
@@ -87,7 +88,32 @@ def test_a_fold_that_lacks_a_class():
             PixelLogisticRegressionCV([0.1], cv=[good, bad]).fit(X, y, groups=GROUPS)
     # The accuracy is defined on one class too.
     by_accuracy = PixelLogisticRegressionCV([0.1], cv=[good, (rest, ones)], scoring="accuracy")
-    assert by_accuracy.fit(X, y, groups=GROUPS).scores_.shape == (2, 1)
+    with pytest.warns(LeakageRiskWarning, match="Fold 1 of cv trains and scores on images of"):
+        assert by_accuracy.fit(X, y, groups=GROUPS).scores_.shape == (2, 1)
+    # Others are not, and say no word of the fold by themselves.
+    undefined = PixelLogisticRegressionCV([0.1], cv=[good, (rest, ones)], scoring="neg_log_loss")
+    with (
+        pytest.warns(LeakageRiskWarning),
+        pytest.raises(ValueError, match=r"'neg_log_loss' fails where no image of \[0\] is scored"),
+    ):
+        undefined.fit(X, y, groups=GROUPS)
+
+
+@pytest.mark.parametrize("solver", ["passes", "gram"])
+@pytest.mark.parametrize(
+    ("weights", "match"),
+    [
+        ({"class_weight": {0: 0, 1: 0}}, "With class_weight .* from 0 to 0"),
+        ({"class_weight": {0: -1, 1: 3}}, "With class_weight .* from -1 to 3"),
+        ({"class_weight": {0: np.nan, 1: 3}}, "With class_weight .* from nan to nan"),
+        ({"sample_weight": np.zeros(N)}, "(?i)sample.weight"),
+    ],
+)
+def test_weights_that_fit_nothing(weights, match, solver):
+    X, y = films()
+    model = PixelLogisticRegression(solver=solver, class_weight=weights.get("class_weight"))
+    with pytest.raises(ValueError, match=match):
+        model.fit(X, y, sample_weight=weights.get("sample_weight"))
 
 
 def test_a_score_that_is_no_number():

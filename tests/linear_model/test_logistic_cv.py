@@ -3,7 +3,12 @@ import numpy as np
 import pytest
 from sklearn import config_context
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_val_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    cross_val_score,
+)
 from sklearn.pipeline import make_pipeline
 
 from sklearn_cxr.datasets import make_chest_xrays
@@ -68,6 +73,37 @@ def test_a_list_of_splits():
     by_list = PixelLogisticRegressionCV(CS, cv=splits).fit(X, y, groups=groups)
     by_number = PixelLogisticRegressionCV(CS, cv=3).fit(X, y, groups=groups)
     np.testing.assert_array_equal(by_list.scores_, by_number.scores_)
+
+
+def test_splits_that_share_patients_are_told_of():
+    X, y, groups = films()
+    splits = list(StratifiedKFold(3, shuffle=True, random_state=0).split(X, y))
+    shared = [len(set(groups[train]) & set(groups[test])) for train, test in splits]
+    most = int(np.argmax(shared))
+    told = f"Fold {most} of cv trains and scores on images of the same {shared[most]} patients"
+    with pytest.warns(LeakageRiskWarning, match=told):
+        PixelLogisticRegressionCV([0.1], cv=splits).fit(X, y, groups=groups)
+    with pytest.raises(ValueError, match="got 5 patient ids in groups for 90 images"):
+        PixelLogisticRegressionCV([0.1], cv=splits).fit(X, y, groups=groups[:5])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_the_score_is_what_the_penalty_was_chosen_by(n_classes):
+    X, y, groups = films(n_classes=n_classes)
+    model = PixelLogisticRegressionCV([1e-2], cv=3).fit(X, y, groups=groups)
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(y))
+    p = model.predict_proba(X)
+    p = p[:, 1] if n_classes == 2 else p
+    given = {"multi_class": "ovr"} if n_classes > 2 else {}
+    assert model.score(X, y) == roc_auc_score(y, p, **given)
+    expected = roc_auc_score(y, p, sample_weight=weight, **given)
+    assert model.score(X, y, sample_weight=weight) == expected
+    accuracy = model.set_params(scoring=None).score(X, y)
+    assert (
+        accuracy
+        == np.mean(model.predict(X) == y)
+        != model.set_params(scoring="roc_auc").score(X, y)
+    )
 
 
 def test_splits_as_masks():

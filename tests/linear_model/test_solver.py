@@ -49,7 +49,7 @@ def test_an_objective_that_float64_cannot_lower_is_a_minimum(C):
 class Rising:
     """An objective that is larger whenever it is asked for: no step is ever better."""
 
-    unit, value = 1.0, 0.0
+    unit, value, measured = 1.0, 0.0, "largest component"
 
     def pack(self, coef, intercept):
         return np.concatenate([coef.ravel(), intercept])

@@ -180,3 +180,11 @@ def test_unpickling_says_when_the_files_are_gone(pair, blocks, tmp_path):
     (tmp_path / "0.raw").unlink()
     with pytest.raises(FileNotFoundError, match=r"0\.raw is gone.*ImageReader"):
         pickle.loads(state)
+
+
+def test_blocks_that_differ_are_refused(blocks):
+    deep = np.full((2, 4, 3), 60_000, np.uint16)
+    with pytest.raises(ValueError, match=r"got \['\(4, 3\) uint16', '\(4, 3\) uint8'\]"):
+        ImageRows([blocks[0], deep], [0, 1], [0, 0])
+    with pytest.raises(ValueError, match="of one shape and dtype"):
+        ImageRows([blocks[0], blocks[1].reshape(-1, 3, 4)], [0, 1], [0, 0])

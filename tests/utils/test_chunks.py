@@ -107,8 +107,9 @@ def test_view_equals_array(dtype, shaped):
     np.testing.assert_array_equal(np.concatenate(list(view)), np.concatenate(list(array)))
     assert vars(from_view) == vars(from_array)
     assert from_view.image_shape_ == (4, 6)
-    for name in ("shaped", "n_features", "dtype", "slices"):
+    for name in ("shaped", "n_features", "dtype"):
         assert getattr(view, name) == getattr(array, name)
+    assert [rows for rows, _ in view.items()] == [rows for rows, _ in array.items()]
     assert view.shaped is shaped and len(view) == len(array) == 11
     for rows, chunk in view.items():  # and again
         np.testing.assert_array_equal(chunk, images.reshape(11, -1)[rows])

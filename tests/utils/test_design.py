@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -164,6 +166,40 @@ def test_rows_of_a_file_are_read_in_chunks(monkeypatch):
     scores = Design(rows).scores(np.ones((1, 50)), np.zeros(1))
     np.testing.assert_array_equal(scores[:, 0], rows._array.sum(axis=1))
     assert rows.largest == 10 * 50
+
+
+def test_sums_over_many_chunks_need_the_memory_of_one(monkeypatch):
+    monkeypatch.setattr(_design, "_CHUNK_BYTES", 1)
+    rows = FileRows(np.random.default_rng(0).integers(0, 255, (100, 5000), dtype=np.uint8))
+    design, mean = Design(rows), rows._array.mean(axis=0)
+    design.weighted_squares(np.ones(100), mean)  # the compiler allocates too
+    tracemalloc.start()
+    sums = design.weighted_squares(np.ones(100), mean)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_allclose(sums, ((rows._array - mean) ** 2).sum(axis=0))
+    # A vector of these sums is 40 kB; one for every chunk would be 4 MB.
+    assert most < 10 * 8 * 5000
+
+
+def test_no_two_threads_read_a_view_at_once(monkeypatch):
+    monkeypatch.setattr(_design, "_CHUNK_BYTES", 8 * 600 * 20)
+    monkeypatch.setattr(_design, "_thread_count", lambda: 4)
+    inside, most = [], []
+
+    class Slow(FileRows):
+        def __getitem__(self, key):
+            inside.append(None)
+            most.append(len(inside))
+            time.sleep(0.002)
+            inside.pop()
+            return super().__getitem__(key)
+
+    array = np.random.default_rng(0).integers(0, 255, (500, 600), dtype=np.uint8)
+    with Design(Slow(array)).threads() as design:
+        gram = design.gram(np.ones(500), np.zeros(600), np.ones(600))
+    np.testing.assert_allclose(gram, array.astype(float) @ array.T)
+    assert len(most) > 4 and max(most) == 1
 
 
 def test_shaped_rows_of_the_decode_store(tmp_path):
