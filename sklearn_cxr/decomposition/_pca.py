@@ -1,6 +1,7 @@
 """Principal components of pixels, and the images behind them."""
 
 import dataclasses
+import math
 from numbers import Integral
 
 import numpy as np
@@ -26,6 +27,9 @@ from sklearn_cxr.utils._whole import whole_or_not_at_all
 
 # Relative precision of the eigenvalues; a tighter one only costs passes.
 _TOLERANCE = 1e-10
+# From one try to the next the number of axes grows by this factor at most, since the first few
+# tell little of those far behind them.
+_GROWTH = 4
 
 
 class PixelPCA(
@@ -224,8 +228,7 @@ class PixelPCA(
             else:
                 sketch, dtype = self._so_far(), self.components_.dtype
             with threadpool_limits(limits=1, user_api="blas"):
-                for _, block in read_blocks(X):
-                    self._add(sketch, block)
+                self._add(sketch, X)
             kept = self._count_kept(sketch)
             self._held = dataclasses.asdict(sketch)
             self._settle(sketch, kept, dtype)
@@ -233,14 +236,20 @@ class PixelPCA(
 
     def _add(self, sketch, X):
         """Add rows in steps, and cut what need not be carried along after each."""
-        start = 0
-        while start < len(X):
-            rows = np.asarray(X[start : start + sketch.step()])
-            sketch.add(rows.reshape(len(rows), -1).astype(np.float64))
-            start += len(rows)
-            if self.n_components is not None:
-                kept = _count(sketch.values, self.n_components, sketch.total)
-                sketch.cut(len(sketch.values) if kept is None else kept)
+        rest = None
+        for first, block in read_blocks(X):
+            is_last = first + len(block) == len(X)
+            # Steps do not depend on how the rows are stored, lest the axes would.
+            block = block if rest is None else np.concatenate([rest, block])
+            start = 0
+            while len(block) - start >= sketch.step() or (is_last and start < len(block)):
+                rows = np.asarray(block[start : start + sketch.step()])
+                sketch.add(rows.reshape(len(rows), -1).astype(np.float64))
+                start += len(rows)
+                if self.n_components is not None:
+                    kept = _count(sketch.values, self.n_components, sketch.total)
+                    sketch.cut(len(sketch.values) if kept is None else kept)
+            rest = block[start:] if start < len(block) else None
 
     def _count_kept(self, sketch):
         """How many axes of all parts are kept; None for all that there are."""
@@ -382,9 +391,29 @@ def _leading_axes(design, mean, n_components, total):
         kept = _count(values, n_components, total)
         if kept is not None:
             return values[:kept], axes[:kept]
-        # The last try is for as many as may be had this way at all.
-        k = min(2 * k, most) if k < most else most + 1
+        k = _next_number(values, n_components * total, most)
     return None, None
+
+
+def _next_number(values, wanted, most):
+    """How many eigenvalues to ask for after these, whose sum does not come up to `wanted`.
+
+    A try starts from nothing, so that both too few and too many cost time: the last half of
+    the values is continued as a power of their rank, and the number at which that reaches
+    `wanted` is asked for, with some to spare.
+    """
+    k, lacking = len(values), wanted - values.sum()
+    # None that follows is larger than the last.
+    last = max(values[-1], np.finfo(np.float64).tiny)
+    least = k + max(1, math.ceil(min(lacking / last, most)))
+    if least > most:
+        return least
+    half = np.arange(k // 2, k)
+    slope = np.polyfit(np.log(half + 1), np.log(values[half]), 1)[0] if k > 3 else 0.0
+    ranks = np.arange(k + 1, most + 1)
+    following = values[-1] * (ranks / k) ** min(slope, 0.0)
+    guess = k + 1 + np.searchsorted(np.cumsum(following), lacking)
+    return min(max(least, min(int(1.1 * guess) + 4, _GROWTH * k)), most)
 
 
 def _all_axes(X, mean, n_components, total):

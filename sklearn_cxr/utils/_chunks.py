@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from numbers import Integral
 
 import numpy as np
 from sklearn.utils import check_array
@@ -17,6 +18,7 @@ from sklearn_cxr.utils._images import (
 )
 from sklearn_cxr.utils._subset import Rows
 
+_BLOCK_BYTES = 32 * 2**20  # read at once of what is stored in chunks
 CHUNK_VALUES = 2**20  # 8 MiB in float64: large enough to amortise, small for the cache
 
 
@@ -89,6 +91,36 @@ def chunk_slices(n_samples, n_features, batch_size=None):
     return [slice(start, min(start + step, n_samples)) for start in range(0, n_samples, step)]
 
 
+def stored_step(X, n_bytes):
+    """How many rows to read at once of what may be stored in chunks.
+
+    A chunk of an HDF5 or a zarr array is read and unpacked whole for whichever rows of it are
+    asked for, so that a step that divides chunks has them unpacked again and again.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, ...)
+        Rows; the attribute `chunks` tells how they are stored, where they are in chunks.
+
+    n_bytes : int
+        About so many bytes are to be read at once.
+
+    Returns
+    -------
+    int
+        A number of rows, at least 1. Whole chunks where one of them is no more than four times
+        as large as that.
+    """
+    row = max(1, math.prod(X.shape[1:]) * X.dtype.itemsize)
+    step = max(1, n_bytes // row)
+    chunks = getattr(X, "chunks", None)
+    if not chunks or not isinstance(chunks[0], Integral):
+        return step
+    if step >= chunks[0]:
+        return step - step % chunks[0]
+    return chunks[0] if chunks[0] * row <= 4 * n_bytes else step
+
+
 def read_blocks(X):
     """Rows of a batch in the parts that it is best read in.
 
@@ -96,7 +128,8 @@ def read_blocks(X):
     ----------
     X : array-like of shape (n, ...)
         A batch. A dask array of known length is computed chunk by chunk, each of them once, and
-        held one at a time; anything else is its own only part.
+        held one at a time, and an HDF5 or zarr array is read in whole chunks; anything else is
+        its own only part.
 
     Yields
     ------
@@ -106,14 +139,18 @@ def read_blocks(X):
     block : array-like of shape (m, ...)
         The part.
     """
-    if not is_dask_array(X):
-        yield 0, X
-        return
     start = 0
-    for number in range(X.numblocks[0]):
-        block = np.asarray(X.blocks[number])
-        yield start, block
-        start += len(block)
+    if is_dask_array(X):
+        for number in range(X.numblocks[0]):
+            block = np.asarray(X.blocks[number])
+            yield start, block
+            start += len(block)
+    elif getattr(X, "chunks", None):
+        step = stored_step(X, _BLOCK_BYTES)
+        for start in range(0, len(X), step):
+            yield start, np.asarray(X[start : start + step])
+    else:
+        yield start, X
 
 
 class _Extent:

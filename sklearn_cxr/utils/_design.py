@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from sklearn_cxr.utils._chunks import is_dask_array
+from sklearn_cxr.utils._chunks import is_dask_array, stored_step
 from sklearn_cxr.utils._files import check_mapped, check_open
 from sklearn_cxr.utils._subset import RowSubset
 
@@ -82,7 +82,7 @@ class Design:
 
     def _pieces(self):
         """Yield blocks in C order, row numbers in them, and the positions of those rows."""
-        n, n_features = self.shape
+        n = self.shape[0]
         if hasattr(self._X, "pieces"):
             for block, rows, positions in self._X.pieces():
                 check_mapped(block)
@@ -94,7 +94,10 @@ class Design:
             yield _read_only(X.reshape(len(X), -1)), rows, np.arange(n)
             return
         check_mapped(X)
-        step = max(1, _CHUNK_BYTES // (8 * n_features))
+        check_open(self._X)
+        # What is converted takes eight bytes a value.
+        growth = 1 if _native(X.dtype) in _DTYPES else max(1, 8 // X.dtype.itemsize)
+        step = stored_step(X, _CHUNK_BYTES // growth)
         for start in range(0, n, step):
             yield self._chunk(start, min(start + step, n))
 
@@ -110,7 +113,7 @@ class Design:
                 f"rows {start} to {stop - 1}: it has shrunk meanwhile. Leave the rows as they "
                 "are until fit or predict has ended."
             )
-        native = chunk.dtype.newbyteorder("=")
+        native = _native(chunk.dtype)
         dtype = native if native in _DTYPES else np.float64
         chunk = np.ascontiguousarray(chunk, dtype=dtype)
         return _read_only(chunk), np.arange(len(chunk)), np.arange(start, stop)
@@ -327,6 +330,10 @@ class Design:
             lambda: (np.zeros_like(coef), np.zeros_like(intercept)),
         )
         return math.fsum(losses), sum(own[0] for own in kept), sum(own[1] for own in kept)
+
+
+def _native(dtype):
+    return dtype.newbyteorder("=")
 
 
 def _thread_count():

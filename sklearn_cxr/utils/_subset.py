@@ -15,6 +15,7 @@ class Rows:
     def __init__(self, X):
         self._X = X
         self.shape, self.dtype, self.ndim = tuple(X.shape), X.dtype, len(X.shape)
+        self.chunks = getattr(X, "chunks", None)
 
     def __len__(self):
         return self.shape[0]

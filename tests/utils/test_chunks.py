@@ -1,12 +1,21 @@
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, clone
 
+from sklearn_cxr.decomposition import PixelPCA
 from sklearn_cxr.preprocessing._intensity import IntensityScaler
 from sklearn_cxr.preprocessing._pixel_scaler import PixelScaler
 from sklearn_cxr.preprocessing._sampler import RandomPixelSampler
-from sklearn_cxr.utils._chunks import ImageChunks, as_rows, chunk_slices, is_row_view
+from sklearn_cxr.utils import _chunks, _design
+from sklearn_cxr.utils._chunks import (
+    ImageChunks,
+    as_rows,
+    chunk_slices,
+    is_row_view,
+    stored_step,
+)
 
 
 class _Model(BaseEstimator):
@@ -187,3 +196,43 @@ def test_streaming_estimators_never_materialise_a_view(estimator, dtype, shaped,
     for name, value in vars(from_array).items():
         np.testing.assert_array_equal(vars(from_view)[name], value, err_msg=name)
     np.testing.assert_array_equal(from_view.transform(_RowView(X, 3)), from_array.transform(X))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "n_bytes", "expected"),
+    [
+        (None, 500, 20),
+        ((7, 2, 6), 500, 14),  # two chunks of seven rows
+        ((30, 4, 6), 500, 30),  # one that is larger, but not by far
+        ((90, 4, 6), 500, 20),
+        ((20, 4, 6), 500, 20),
+        (None, 1, 1),
+    ],
+)
+def test_whole_chunks_are_read_of_what_is_stored_in_chunks(chunks, n_bytes, expected):
+    rows = _RowView(np.zeros((200, 4, 6), np.uint8), 200)
+    rows.chunks = chunks
+    # A row of 24 bytes, so that 500 of them hold twenty.
+    assert stored_step(rows, n_bytes) == expected
+
+
+@pytest.mark.parametrize("read", [lambda X: PixelPCA(2).fit(X), lambda X: PixelScaler().fit(X)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_every_chunk_of_a_file_is_unpacked_once_a_pass(dtype, read, tmp_path, monkeypatch):
+    images = _films(60, dtype=dtype)
+    asked = []
+    take = h5py.Dataset.__getitem__
+
+    def watched(self, key):
+        asked.append(key)
+        return take(self, key)
+
+    monkeypatch.setattr(_chunks, "_BLOCK_BYTES", 15 * images[0].nbytes)
+    monkeypatch.setattr(_design, "_CHUNK_BYTES", 15 * images[0].nbytes)
+    with h5py.File(tmp_path / "films.h5", "w") as file:
+        stored = file.create_dataset("films", data=images, chunks=(7, 2, 3))
+        monkeypatch.setattr(h5py.Dataset, "__getitem__", watched)
+        read(stored)
+    starts = [key.start for key in asked if isinstance(key, slice) and key.start]
+    assert len(starts) >= 4
+    assert all(start % 14 == 0 for start in starts)
