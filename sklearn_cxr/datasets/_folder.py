@@ -209,7 +209,7 @@ def _check_pattern(pattern):
         )
 
 
-def _check_arguments(labels, target_column, group_column, group_pattern):
+def _check_arguments(labels, path_column, target_column, group_column, group_pattern):
     if group_column is not None and group_pattern is not None:
         raise ValueError("group_column and group_pattern both name the patient; pass one of them")
     if group_pattern is not None:
@@ -217,6 +217,11 @@ def _check_arguments(labels, target_column, group_column, group_pattern):
     if isinstance(labels, str) and labels == "folders" and group_column is not None:
         raise ValueError(
             "group_column needs a label table; with labels='folders' use group_pattern"
+        )
+    if group_column is not None and group_column == path_column:
+        raise ValueError(
+            f"group_column={group_column!r} is the column of the file names, so that every image "
+            "would be a patient of its own. Name the column of the patient ids."
         )
     if isinstance(target_column, list):
         text = all(isinstance(name, str) for name in target_column)
@@ -366,7 +371,7 @@ def load_image_folder(
     >>> data.target_names, data.target.tolist(), data.groups.tolist()
     (['sick', 'well'], [0, 0, 1], ['007', '007', '012'])
     """
-    _check_arguments(labels, target_column, group_column, group_pattern)
+    _check_arguments(labels, path_column, target_column, group_column, group_pattern)
     extensions = IMAGE_SUFFIXES if extensions is None else tuple(e.lower() for e in extensions)
     root = check_folder(root, "a folder with images")
     files = walk_files(root)

@@ -240,8 +240,8 @@ class PixelLogisticRegression(BasePixelClassifier):
         classes, target = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
-                f"y holds one class only ({y[0]!r}): logistic regression needs at least 2 "
-                "classes. Check the labels, or the fold that these images come from."
+                f"y holds one class only ({classes.tolist()[0]!r}): logistic regression needs at "
+                "least 2 classes. Check the labels, or the fold that these images come from."
             )
         if self.warm_start:
             self._check_previous(len(classes), math.prod(X.shape[1:]))

@@ -39,7 +39,7 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
     cv : int, splitter, iterable of splits or None, default=None
         Folds. A number k or None (5) means ``StratifiedGroupKFold(k)`` where `groups` are given.
         Without groups it is ``StratifiedKFold(k)``, with a warning, because images of one
-        patient may then stand on both sides.
+        patient may then stand on both sides. Splits that are given are checked by `groups`.
 
     scoring : str, callable or None, default="roc_auc"
         What is maximised, as in :class:`~sklearn.model_selection.GridSearchCV`. None is the
@@ -184,7 +184,8 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
             Class labels: integers, booleans or strings.
 
         groups : array-like of shape (n,) or None, default=None
-            Patient of each image.
+            Patient of each image. A warning says so where there are none, or where `cv` has
+            images of one patient on both sides of a split.
 
         Returns
         -------
@@ -239,10 +240,13 @@ class PixelLogisticRegressionCV(BasePixelClassifier):
 
     def _folds(self, y, groups):
         if groups is None:
+            given = not (self.cv is None or isinstance(self.cv, Integral))
             warn(
-                "PixelLogisticRegressionCV got no groups: images of one patient may stand on both "
-                "sides of a split, which makes the scores too high and the penalty too weak. "
-                "Give groups=patients.",
+                "PixelLogisticRegressionCV got no groups: "
+                + ("whether cv keeps them apart is not checked, and " if given else "")
+                + "images of one patient may stand on both sides of a split, which makes the "
+                "scores too high and the penalty too weak. Give groups=patients"
+                + (", beside cv too." if given else "."),
                 LeakageRiskWarning,
             )
         if self.cv is None or isinstance(self.cv, Integral):

@@ -107,6 +107,8 @@ def test_group_pattern_must_fit(root):
         load_image_folder(root, group_column="patient")
     with pytest.raises(ValueError, match="pass one of them"):
         load_image_folder(root, labels="x.csv", group_column="patient", group_pattern=PATTERN)
+    with pytest.raises(ValueError, match="group_column='path' is the column of the file names"):
+        load_image_folder(root, labels="x.csv", group_column="path")
 
 
 CSV = """\

@@ -233,6 +233,8 @@ def test_one_class_only():
     X, y = films()
     with pytest.raises(ValueError, match=r"one class only.*bacterial"):
         PixelLogisticRegression().fit(X[y == "bacterial"], y[y == "bacterial"])
+    with pytest.raises(ValueError, match=r"one class only \(0\)"):
+        PixelLogisticRegression().fit(X, np.zeros(len(y), int))
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,9 @@ def test_without_patients_it_warns_of_what_may_happen():
     with pytest.warns(LeakageRiskWarning, match="groups=patients") as caught:
         leaky = PixelLogisticRegressionCV(CS, cv=3).fit(X, y)
     assert caught[0].filename == __file__
+    splits = list(StratifiedGroupKFold(3).split(X, y, groups))
+    with pytest.warns(LeakageRiskWarning, match="whether cv keeps them apart is not checked"):
+        PixelLogisticRegressionCV(CS, cv=splits).fit(X, y)
     strict = PixelLogisticRegressionCV(CS, cv=3).fit(X, y, groups=groups)
     assert leaky.scores_.max() > strict.scores_.max() + 0.05
 
