@@ -18,7 +18,7 @@ from sklearn_cxr.utils._images import (
 )
 from sklearn_cxr.utils._subset import Rows
 
-_BLOCK_BYTES = 32 * 2**20  # read at once of what is stored in chunks
+_BLOCK_VALUES = 2**22  # read at once of what is stored in chunks
 CHUNK_VALUES = 2**20  # 8 MiB in float64: large enough to amortise, small for the cache
 
 
@@ -91,7 +91,7 @@ def chunk_slices(n_samples, n_features, batch_size=None):
     return [slice(start, min(start + step, n_samples)) for start in range(0, n_samples, step)]
 
 
-def stored_step(X, n_bytes):
+def stored_step(X, n_values):
     """How many rows to read at once of what may be stored in chunks.
 
     A chunk of an HDF5 or a zarr array is read and unpacked whole for whichever rows of it are
@@ -102,23 +102,23 @@ def stored_step(X, n_bytes):
     X : array-like of shape (n, ...)
         Rows; the attribute `chunks` tells how they are stored, where they are in chunks.
 
-    n_bytes : int
-        About so many bytes are to be read at once.
+    n_values : int
+        About so many values are to be read at once.
 
     Returns
     -------
     int
-        A number of rows, at least 1. Whole chunks where one of them is no more than four times
+        A number of rows, at least 1. Whole chunks where one of them is no more than eight times
         as large as that.
     """
-    row = max(1, math.prod(X.shape[1:]) * X.dtype.itemsize)
-    step = max(1, n_bytes // row)
+    row = max(1, math.prod(X.shape[1:]))
+    step = max(1, n_values // row)
     chunks = getattr(X, "chunks", None)
     if not chunks or not isinstance(chunks[0], Integral):
         return step
     if step >= chunks[0]:
         return step - step % chunks[0]
-    return chunks[0] if chunks[0] * row <= 4 * n_bytes else step
+    return chunks[0] if chunks[0] * row <= 8 * n_values else step
 
 
 def read_blocks(X):
@@ -146,7 +146,7 @@ def read_blocks(X):
             yield start, block
             start += len(block)
     elif getattr(X, "chunks", None):
-        step = stored_step(X, _BLOCK_BYTES)
+        step = stored_step(X, _BLOCK_VALUES)
         for start in range(0, len(X), step):
             yield start, np.asarray(X[start : start + step])
     else:

@@ -95,9 +95,7 @@ class Design:
             return
         check_mapped(X)
         check_open(self._X)
-        # What is converted takes eight bytes a value.
-        growth = 1 if _native(X.dtype) in _DTYPES else max(1, 8 // X.dtype.itemsize)
-        step = stored_step(X, _CHUNK_BYTES // growth)
+        step = stored_step(X, _CHUNK_BYTES // 8)
         for start in range(0, n, step):
             yield self._chunk(start, min(start + step, n))
 
@@ -113,7 +111,7 @@ class Design:
                 f"rows {start} to {stop - 1}: it has shrunk meanwhile. Leave the rows as they "
                 "are until fit or predict has ended."
             )
-        native = _native(chunk.dtype)
+        native = chunk.dtype.newbyteorder("=")
         dtype = native if native in _DTYPES else np.float64
         chunk = np.ascontiguousarray(chunk, dtype=dtype)
         return _read_only(chunk), np.arange(len(chunk)), np.arange(start, stop)
@@ -330,10 +328,6 @@ class Design:
             lambda: (np.zeros_like(coef), np.zeros_like(intercept)),
         )
         return math.fsum(losses), sum(own[0] for own in kept), sum(own[1] for own in kept)
-
-
-def _native(dtype):
-    return dtype.newbyteorder("=")
 
 
 def _thread_count():

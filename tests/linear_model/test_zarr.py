@@ -52,8 +52,8 @@ def reads(monkeypatch):
     monkeypatch.setattr(zarr.Array, "__getitem__", watched)
     monkeypatch.setattr(zarr.Array, "__array__", refuse)
     # These few films would otherwise be one chunk.
-    monkeypatch.setattr(_design, "_CHUNK_BYTES", SIDE**2 * AT_ONCE)
-    monkeypatch.setattr(_chunks, "_BLOCK_BYTES", SIDE**2 * AT_ONCE)
+    monkeypatch.setattr(_design, "_CHUNK_BYTES", 8 * SIDE**2 * AT_ONCE)
+    monkeypatch.setattr(_chunks, "_BLOCK_VALUES", SIDE**2 * AT_ONCE)
     monkeypatch.setattr(_merge, "_CHUNK_BYTES", 8 * SIDE**2 * AT_ONCE)
     monkeypatch.setattr(_chunks, "CHUNK_VALUES", SIDE**2 * AT_ONCE)
     monkeypatch.setattr(_design, "_VALUES_FOR_NUMPY", 0)

@@ -199,21 +199,21 @@ def test_streaming_estimators_never_materialise_a_view(estimator, dtype, shaped,
 
 
 @pytest.mark.parametrize(
-    ("chunks", "n_bytes", "expected"),
+    ("chunks", "n_values", "expected"),
     [
         (None, 500, 20),
         ((7, 2, 6), 500, 14),  # two chunks of seven rows
         ((30, 4, 6), 500, 30),  # one that is larger, but not by far
-        ((90, 4, 6), 500, 20),
+        ((180, 4, 6), 500, 20),
         ((20, 4, 6), 500, 20),
         (None, 1, 1),
     ],
 )
-def test_whole_chunks_are_read_of_what_is_stored_in_chunks(chunks, n_bytes, expected):
+def test_whole_chunks_are_read_of_what_is_stored_in_chunks(chunks, n_values, expected):
     rows = _RowView(np.zeros((200, 4, 6), np.uint8), 200)
     rows.chunks = chunks
-    # A row of 24 bytes, so that 500 of them hold twenty.
-    assert stored_step(rows, n_bytes) == expected
+    # A row of 24 values, so that 500 of them hold twenty.
+    assert stored_step(rows, n_values) == expected
 
 
 @pytest.mark.parametrize("read", [lambda X: PixelPCA(2).fit(X), lambda X: PixelScaler().fit(X)])
@@ -227,8 +227,8 @@ def test_every_chunk_of_a_file_is_unpacked_once_a_pass(dtype, read, tmp_path, mo
         asked.append(key)
         return take(self, key)
 
-    monkeypatch.setattr(_chunks, "_BLOCK_BYTES", 15 * images[0].nbytes)
-    monkeypatch.setattr(_design, "_CHUNK_BYTES", 15 * images[0].nbytes)
+    monkeypatch.setattr(_chunks, "_BLOCK_VALUES", 15 * 24)
+    monkeypatch.setattr(_design, "_CHUNK_BYTES", 8 * 15 * 24)
     with h5py.File(tmp_path / "films.h5", "w") as file:
         stored = file.create_dataset("films", data=images, chunks=(7, 2, 3))
         monkeypatch.setattr(h5py.Dataset, "__getitem__", watched)

@@ -161,7 +161,7 @@ def test_several_threads_agree_with_one(monkeypatch):
 
 
 def test_rows_of_a_file_are_read_in_chunks(monkeypatch):
-    monkeypatch.setattr(_design, "_CHUNK_BYTES", 50 * 10)
+    monkeypatch.setattr(_design, "_CHUNK_BYTES", 8 * 50 * 10)
     rows = FileRows(np.random.default_rng(0).integers(0, 255, (95, 50), dtype=np.uint8))
     scores = Design(rows).scores(np.ones((1, 50)), np.zeros(1))
     np.testing.assert_array_equal(scores[:, 0], rows._array.sum(axis=1))
