@@ -1,16 +1,14 @@
 """Principal components of pixels, and the images behind them."""
 
 import dataclasses
-import math
 from numbers import Integral
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 from threadpoolctl import threadpool_limits
 
+from sklearn_cxr.decomposition._lanczos import count_reached, leading_axes
 from sklearn_cxr.decomposition._merge import Sketch, axes_of_rows
 from sklearn_cxr.utils._chunks import ImageChunks, is_shaped_rows, read_blocks, validate_rows
 from sklearn_cxr.utils._design import open_design
@@ -24,12 +22,6 @@ from sklearn_cxr.utils._sklearn import (
 )
 from sklearn_cxr.utils._warn import warn
 from sklearn_cxr.utils._whole import whole_or_not_at_all
-
-# Relative precision of the eigenvalues; a tighter one only costs passes.
-_TOLERANCE = 1e-10
-# From one try to the next the number of axes grows by this factor at most, since the first few
-# tell little of those far behind them.
-_GROWTH = 4
 
 
 class PixelPCA(
@@ -176,7 +168,7 @@ class PixelPCA(
             with threadpool_limits(limits=1, user_api="blas"), open_design(X).threads() as design:
                 mean, variance = design.moments(np.ones(len(X)))
                 total = _variance(len(X), mean, variance)
-                values, axes = _leading_axes(design, mean, self.n_components, total)
+                values, axes = leading_axes(design, mean, self.n_components, total)
             if values is None:
                 values, axes = _all_axes(np.asarray(X), mean, self.n_components, total)
             self._held = None
@@ -247,7 +239,7 @@ class PixelPCA(
                 sketch.add(rows.reshape(len(rows), -1).astype(np.float64))
                 start += len(rows)
                 if self.n_components is not None:
-                    kept = _count(sketch.values, self.n_components, sketch.total)
+                    kept = count_reached(sketch.values, self.n_components, sketch.total)
                     sketch.cut(len(sketch.values) if kept is None else kept)
             rest = block[start:] if start < len(block) else None
 
@@ -255,7 +247,7 @@ class PixelPCA(
         """How many axes of all parts are kept; None for all that there are."""
         if self.n_components is None:
             return None
-        kept = _count(sketch.values, self.n_components, sketch.total)
+        kept = count_reached(sketch.values, self.n_components, sketch.total)
         if kept is None:
             share = sketch.values.sum() / sketch.total
             warn(
@@ -374,66 +366,15 @@ def _variance(n, mean, variance):
     return n * total if total > rounding else 0.0
 
 
-def _leading_axes(design, mean, n_components, total):
-    """Axes by Lanczos iteration over passes, or None and None where many of them are wanted."""
-    most = min(design.shape) // 5
-    k = n_components if isinstance(n_components, Integral) else min(16, most)
-    # As a share of the whole, because ARPACK's tolerance ends at an absolute value.
-    scatter = LinearOperator(
-        (design.shape[1],) * 2,
-        matvec=lambda v: design.scatter(v.ravel(), mean) / total,
-        dtype=np.float64,
-    )
-    while n_components is not None and total > 0 and 0 < k <= most:
-        start = check_random_state(0).uniform(-1, 1, design.shape[1])
-        values, vectors = eigsh(scatter, k=k, which="LA", v0=start, tol=_TOLERANCE)
-        values, axes = np.clip(values[::-1], 0, None) * total, vectors[:, ::-1].T
-        kept = _count(values, n_components, total)
-        if kept is not None:
-            return values[:kept], axes[:kept]
-        k = _next_number(values, n_components * total, most)
-    return None, None
-
-
-def _next_number(values, wanted, most):
-    """How many eigenvalues to ask for after these, whose sum does not come up to `wanted`.
-
-    A try starts from nothing, so that both too few and too many cost time: the last half of
-    the values is continued as a power of their rank, and the number at which that reaches
-    `wanted` is asked for, with some to spare.
-    """
-    k, lacking = len(values), wanted - values.sum()
-    # None that follows is larger than the last.
-    last = max(values[-1], np.finfo(np.float64).tiny)
-    least = k + max(1, math.ceil(min(lacking / last, most)))
-    if least > most:
-        return least
-    half = np.arange(k // 2, k)
-    slope = np.polyfit(np.log(half + 1), np.log(values[half]), 1)[0] if k > 3 else 0.0
-    ranks = np.arange(k + 1, most + 1)
-    following = values[-1] * (ranks / k) ** min(slope, 0.0)
-    guess = k + 1 + np.searchsorted(np.cumsum(following), lacking)
-    return min(max(least, min(int(1.1 * guess) + 4, _GROWTH * k)), most)
-
-
 def _all_axes(X, mean, n_components, total):
     """Axes by the whole eigendecomposition of the smaller Gram matrix."""
     centred = X.reshape(len(X), -1) - mean
     if n_components is None:
         return axes_of_rows(centred)
-    return axes_of_rows(centred, lambda values: _count(values, n_components, total))
+    return axes_of_rows(centred, lambda values: count_reached(values, n_components, total))
 
 
 def _signed(axes):
     """Make the largest pixel of each axis positive: an eigenvector's sign is arbitrary."""
     largest = np.abs(axes).argmax(axis=1)
     return axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
-
-
-def _count(values, n_components, total):
-    """How many of the leading eigenvalues are kept, or None where more are needed to tell."""
-    if isinstance(n_components, Integral):
-        return n_components
-    share = np.cumsum(values) / total if total > 0 else np.ones(len(values))
-    reached = np.flatnonzero(share > n_components)
-    return int(reached[0]) + 1 if len(reached) else None

@@ -121,6 +121,28 @@ def stored_step(X, n_values):
     return chunks[0] if chunks[0] * row <= 8 * n_values else step
 
 
+def check_unshrunk(n_read, start, stop, n):
+    """Raise where fewer rows were read than there were when the pass began.
+
+    Parameters
+    ----------
+    n_read : int
+        Number of rows that were read.
+
+    start, stop : int
+        Those that were asked for.
+
+    n : int
+        Number of all rows when the pass began.
+    """
+    if n_read != stop - start:
+        raise ValueError(
+            f"X had {n} rows when the pass began, but gave {n_read} of the rows {start} to "
+            f"{stop - 1}: it has shrunk meanwhile. Leave the rows as they are until fit or "
+            "predict has ended."
+        )
+
+
 def read_blocks(X):
     """Rows of a batch in the parts that it is best read in.
 
@@ -146,9 +168,11 @@ def read_blocks(X):
             yield start, block
             start += len(block)
     elif getattr(X, "chunks", None):
-        step = stored_step(X, _BLOCK_VALUES)
-        for start in range(0, len(X), step):
-            yield start, np.asarray(X[start : start + step])
+        n, step = len(X), stored_step(X, _BLOCK_VALUES)
+        for start in range(0, n, step):
+            block = np.asarray(X[start : start + step])
+            check_unshrunk(len(block), start, min(start + step, n), n)
+            yield start, block
     else:
         yield start, X
 

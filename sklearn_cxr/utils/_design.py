@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from sklearn_cxr.utils._chunks import is_dask_array, stored_step
+from sklearn_cxr.utils._chunks import check_unshrunk, is_dask_array, stored_step
 from sklearn_cxr.utils._files import check_mapped, check_open
 from sklearn_cxr.utils._subset import RowSubset
 
@@ -105,12 +105,7 @@ class Design:
         # Not every view may be read by two threads at once, as `gram` would.
         with self._reading:
             chunk = np.asarray(self._X[start:stop]).reshape(-1, self.shape[1])
-        if len(chunk) != stop - start:
-            raise ValueError(
-                f"X had {self.shape[0]} rows when the pass began, but gave {len(chunk)} of the "
-                f"rows {start} to {stop - 1}: it has shrunk meanwhile. Leave the rows as they "
-                "are until fit or predict has ended."
-            )
+        check_unshrunk(len(chunk), start, stop, self.shape[0])
         native = chunk.dtype.newbyteorder("=")
         dtype = native if native in _DTYPES else np.float64
         chunk = np.ascontiguousarray(chunk, dtype=dtype)

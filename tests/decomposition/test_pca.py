@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from sklearn_cxr.decomposition import PixelPCA, _pca
+from sklearn_cxr.decomposition import PixelPCA, _lanczos, _pca
 from sklearn_cxr.preprocessing import ImageReader
 
 
@@ -58,13 +58,13 @@ def test_a_share_of_the_variance_by_lanczos_alone(monkeypatch):
     basis = np.linalg.qr(rng.normal(size=(256, 100)))[0].T
     X = 120 + 100 * (rng.normal(size=(200, 100)) * 0.985 ** np.arange(100)) @ basis
     X = X.clip(0, 255).astype(np.uint8).reshape(200, 16, 16)
-    asked, lanczos = [], _pca.eigsh
+    asked, lanczos = [], _lanczos.eigsh
 
     def watched(scatter, k, **options):
         asked.append(k)
         return lanczos(scatter, k=k, **options)
 
-    monkeypatch.setattr(_pca, "eigsh", watched)
+    monkeypatch.setattr(_lanczos, "eigsh", watched)
     monkeypatch.setattr(_pca, "_all_axes", None)
     ours = PixelPCA(0.65).fit(X)
     flat = X.reshape(200, -1).astype(float)
@@ -88,18 +88,18 @@ def test_a_share_of_the_variance_by_lanczos_alone(monkeypatch):
 def test_the_next_try_is_for_a_few_more_than_are_needed(power, true):
     spectrum = np.arange(1, 501) ** power
     wanted = spectrum[:true].sum()
-    asked = _pca._next_number(spectrum[:16], wanted, most=400)
+    asked = _lanczos._next_number(spectrum[:16], wanted, most=400)
     assert true <= asked <= 64 and asked <= 1.1 * true + 6
 
 
 def test_the_next_try_is_for_all_where_no_part_is_enough():
     # Ten more of these at most are had, and eleven are needed even if they do not fall.
     flat = np.ones(16)
-    assert _pca._next_number(flat, 27.0, most=26) == 27
-    assert _pca._next_number(flat, 25.5, most=26) == 26
+    assert _lanczos._next_number(flat, 27.0, most=26) == 27
+    assert _lanczos._next_number(flat, 25.5, most=26) == 26
     # The last try that there is has been made, but for rounding.
-    assert _pca._next_number(flat, 16.0, most=16) == 17
-    assert _pca._next_number(np.array([3.0, 0.0]), 3.1, most=16) > 16
+    assert _lanczos._next_number(flat, 16.0, most=16) == 17
+    assert _lanczos._next_number(np.array([3.0, 0.0]), 3.1, most=16) > 16
 
 
 def test_a_share_of_the_variance_of_few_large_films_needs_no_matrix_of_floats(monkeypatch):

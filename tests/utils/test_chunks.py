@@ -236,3 +236,16 @@ def test_every_chunk_of_a_file_is_unpacked_once_a_pass(dtype, read, tmp_path, mo
     starts = [key.start for key in asked if isinstance(key, slice) and key.start]
     assert len(starts) >= 4
     assert all(start % 14 == 0 for start in starts)
+
+
+def test_a_file_that_shrinks_between_two_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(_chunks, "_BLOCK_VALUES", 7 * 24)
+    with h5py.File(tmp_path / "films.h5", "w") as file:
+        stored = file.create_dataset(
+            "films", data=_films(60), chunks=(7, 4, 6), maxshape=(60, 4, 6)
+        )
+        blocks = _chunks.read_blocks(stored)
+        assert len(next(blocks)[1]) == 7
+        stored.resize(10, axis=0)
+        with pytest.raises(ValueError, match=r"had 60 rows .* gave 3 of the rows 7 to 13"):
+            next(blocks)
